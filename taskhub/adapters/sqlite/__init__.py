@@ -1,0 +1,1 @@
+"""The embedded store: SQLite files, each with one writer thread."""

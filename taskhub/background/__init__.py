@@ -1,0 +1,1 @@
+"""What starts without a request."""

@@ -1,0 +1,1 @@
+"""Shipped helpers for testing TaskHub, its stores and its plugins."""
