@@ -252,6 +252,7 @@ def _attempt_end(run: Run, task: TaskState, event: Event) -> None:
 def _task_end(run: Run, task: TaskState, event: Event) -> None:
     task.status = Status(_int(event.extra["status"]))
     task.end_ts_ms = event.ts_ms
+    task.exit_code = _int(event.extra["exit_code"])
     task.message = str(event.extra["message"])
     if not task.attempt:
         task.start_ts_ms = event.ts_ms
@@ -276,8 +277,9 @@ def _skipped(run: Run, task: TaskState, event: Event) -> None:
     run.agenda.extend(task.dependents)
 
 
-def _canceled(_run: Run, task: TaskState, _event: Event) -> None:
+def _canceled(run: Run, task: TaskState, _event: Event) -> None:
     task.cancel_requested = True
+    run.agenda.append(task)
 
 
 def _close(run: Run, task: TaskState) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final
 
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
+from taskhub.domain.ids import IdSource, new_run_id
 from taskhub.domain.result import Output
-from taskhub.domain.run import Blocker, Source
-from taskhub.ports.store import EventQuery, Page, RunQuery, RunRow, TaskQuery, TaskRow
+from taskhub.domain.run import Blocker, Run, RunHeader, RunStatus, Source, waiting_on
+from taskhub.domain.task import Status
+from taskhub.engine.supervisor import Supervisor
+from taskhub.errors import ConflictError, TooManyError, UnavailableError
+from taskhub.ports.clock import Clock
+from taskhub.ports.store import EventQuery, Page, RunQuery, RunRow, RunStore, TaskQuery, TaskRow
+
+OUTPUT_BUDGET: Final = 8 * 1024 * 1024
+OUTPUT_SLICE: Final = 16
+LARGE_RUN: Final = 500
+STORED_WITHIN_S: Final = 5.0
+NO_OUTPUT: Final = Output()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,25 @@ class RunView:
 class RunService:
     """Submits runs, stops them, and lets callers look at them."""
 
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        supervisor: Supervisor,
+        clock: Clock,
+        ids: IdSource,
+        random: Random,
+        queued_limit: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._clock = clock
+        self._ids = ids
+        self._random = random
+        self._queued_limit = queued_limit
+        self._by_key: dict[str, asyncio.Task[str]] = {}
+        self._submissions: set[asyncio.Task[str]] = set()
+
     async def submit(
         self,
         spec: DagSpec,
@@ -45,44 +78,174 @@ class RunService:
         """Store a run and start it; return its id once it is stored.
 
         `key` is the caller's Idempotency-Key or empty: the same key of the same owner gives the
-        same run. Raises `TooManyError` when too many runs are queued, `UnavailableError`.
+        same run. Raises `TooManyError` when too many runs are queued, and `UnavailableError` when
+        the store does not answer: then the run may or may not exist, and the same call with the
+        same key finds out.
         """
-        raise NotImplementedError
+        unique = f"idempotency/{owner}/{key}" if key else ""
+        task = self._by_key.get(unique) if unique else None
+        if task is None:
+            task = asyncio.create_task(
+                self._submit(spec, source, owner, unique, parent), name="submit run"
+            )
+            self._keep(task, unique)
+        done, _ = await asyncio.wait({task}, timeout=STORED_WITHIN_S)
+        if not done:
+            raise UnavailableError(
+                "the store does not answer; whether the run was stored is not known yet: "
+                "repeat the request with the same Idempotency-Key"
+            )
+        return task.result()
+
+    def _keep(self, task: asyncio.Task[str], unique: str) -> None:
+        """Let a submission end even if the caller goes away, and let repeats find it."""
+        self._submissions.add(task)
+        if unique:
+            self._by_key[unique] = task
+
+        def forget(_: asyncio.Task[str]) -> None:
+            self._submissions.discard(task)
+            self._by_key.pop(unique, None)
+            if not task.cancelled():
+                task.exception()
+
+        task.add_done_callback(forget)
+
+    async def _submit(
+        self, spec: DagSpec, source: Source, owner: str, unique: str, parent: str
+    ) -> str:
+        if unique and (known := await self._store.run_by_key(unique)):
+            return known
+        if len(self._supervisor.runs) >= self._queued_limit:
+            raise TooManyError(f"{self._queued_limit} runs are queued already", retry_after_s=10)
+        now = self._clock.now_ms()
+        header = RunHeader(
+            run_id=new_run_id(now, self._random),
+            ord=self._ids.take(now),
+            name=spec.name,
+            source=source,
+            created_ms=now,
+            first_task_id=self._ids.take(now, len(spec.tasks)),
+            owner=owner,
+            parent_run_id=parent,
+            unique_key=unique,
+        )
+        large = len(spec.tasks) > LARGE_RUN
+        run = await asyncio.to_thread(Run, header, spec) if large else Run(header, spec)
+        await self._supervisor.submit(run)
+        return run.id
+
+    async def close(self) -> None:
+        """Wait for submissions under way."""
+        if self._submissions:
+            await asyncio.wait(set(self._submissions))
 
     async def wait(self, run_id: str) -> RunView:
         """Return the run once it has ended."""
-        raise NotImplementedError
+        await self._supervisor.wait(run_id)
+        return await self.get(run_id)
 
     async def get(self, run_id: str) -> RunView:
         """Return the run as it is now; raise `NotFoundError`."""
-        raise NotImplementedError
+        row = await self._store.run(run_id)
+        _, spec = await self._store.load(run_id)
+        rows: list[TaskRow] = []
+        before: int | None = None
+        while True:
+            page = await self._store.task_runs(TaskQuery(run_id=run_id), 1000, before)
+            rows.extend(page.items)
+            before = page.next_before
+            if before is None:
+                break
+        views, _ = await self._with_output(rows[::-1], cut_early=False)
+        return RunView(row=row, spec=spec, tasks=views)
 
     async def cancel(self, run_id: str, *, by: str, task_id: str | None = None) -> None:
         """Stop a run, or one task of it; returns once that is stored, maybe before it is over.
 
         Raises `NotFoundError`, or `ConflictError` if it has ended.
         """
-        raise NotImplementedError
+        if run_id in self._supervisor.runs:
+            await self._supervisor.cancel(run_id, task_id, by)
+            return
+        row = await self._store.run(run_id)
+        raise ConflictError(f"run {run_id} has already ended: {row.state.status.word}")
 
     async def rerun(self, run_id: str, *, from_failed: bool, owner: str = "", key: str = "") -> str:
         """Make a new run of an ended one's spec, which names it as parent; return its id.
 
         With `from_failed`, only the tasks that did not succeed, their edges to the others dropped.
+        Raises `NotFoundError`; `ConflictError` if the run has not ended or nothing of it failed.
         """
-        raise NotImplementedError
+        view = await self.get(run_id)
+        if view.row.state.status is RunStatus.RUNNING:
+            raise ConflictError(f"run {run_id} has not ended yet")
+        spec = view.spec
+        if from_failed:
+            spec = _failed_part(view)
+            if not spec.tasks:
+                raise ConflictError(f"every task of run {run_id} succeeded; nothing to run again")
+        source = view.row.header.source
+        return await self.submit(spec, source=source, owner=owner, key=key, parent=run_id)
 
     async def list_runs(self, query: RunQuery, limit: int, before: int | None) -> Page[RunRow]:
         """Return runs, newest first."""
-        raise NotImplementedError
+        return await self._store.runs(query, limit, before)
 
     async def list_tasks(self, query: TaskQuery, limit: int, before: int | None) -> Page[TaskView]:
         """Return task_runs, newest first; a page ends early when it holds much output."""
-        raise NotImplementedError
+        page = await self._store.task_runs(query, limit, before)
+        views, cut = await self._with_output(page.items, cut_early=True)
+        return Page(items=views, next_before=cut or page.next_before)
 
     async def list_events(self, query: EventQuery, limit: int, before: int | None) -> Page[Event]:
         """Return events, newest first."""
-        raise NotImplementedError
+        return await self._store.events(query, limit, before)
 
     def stats(self) -> Mapping[str, int]:
         """Return workers (attempts that may run at once), queued, running, submitted, finished."""
-        raise NotImplementedError
+        supervisor = self._supervisor
+        left = sum(run.left for run in supervisor.runs.values())
+        return {
+            "workers": supervisor.limit,
+            "queued": max(0, left - supervisor.running),
+            "running": supervisor.running,
+            "submitted": supervisor.counters.submitted,
+            "finished": supervisor.counters.finished,
+        }
+
+    async def _with_output(
+        self, rows: Sequence[TaskRow], *, cut_early: bool
+    ) -> tuple[list[TaskView], int | None]:
+        """Add outputs until they fill the budget; then end the page there, or leave them out."""
+        views: list[TaskView] = []
+        budget = OUTPUT_BUDGET
+        for start in range(0, len(rows), OUTPUT_SLICE):
+            part = rows[start : start + OUTPUT_SLICE]
+            if budget <= 0 and cut_early:
+                return views, views[-1].row.state.id
+            wanted = [row.state.id for row in part if row.state.attempt] if budget > 0 else []
+            outputs = await self._store.outputs(wanted) if wanted else {}
+            for row in part:
+                output = outputs.get(row.state.id, NO_OUTPUT)
+                budget -= len(output.stdout) + len(output.stderr)
+                views.append(TaskView(row=row, output=output, waiting_on=self._blocker(row)))
+        return views, None
+
+    def _blocker(self, row: TaskRow) -> Blocker | None:
+        run = self._supervisor.runs.get(row.state.run_id)
+        if run is None or row.state.status is not Status.PENDING:
+            return None
+        return waiting_on(run, run.tasks[row.spec.id])
+
+
+def _failed_part(view: RunView) -> DagSpec:
+    failed = {
+        task.row.spec.id for task in view.tasks if task.row.state.status is not Status.SUCCESS
+    }
+    tasks = tuple(
+        replace(task, deps=tuple(dep for dep in task.deps if dep in failed))
+        for task in view.spec.tasks
+        if task.id in failed
+    )
+    return replace(view.spec, tasks=tasks)

@@ -1,0 +1,146 @@
+"""The one door through which a run changes: fold, store, then tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from taskhub.domain.dag import DagSpec
+from taskhub.domain.event import Event, EventName
+from taskhub.domain.ids import IdSource
+from taskhub.domain.result import Output
+from taskhub.domain.run import Run, RunHeader, TaskState
+from taskhub.domain.task import JSON, Status
+from taskhub.engine.bus import Bus
+from taskhub.errors import UnavailableError
+from taskhub.ports.clock import Clock
+from taskhub.ports.store import Batch, RunStore, RunUpdate, TaskOutput, TaskUpdate
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+ROW_CHANGES: Final = frozenset(
+    {
+        EventName.ATTEMPT_START,
+        EventName.ATTEMPT_END,
+        EventName.TASK_END,
+        EventName.NODE_SKIPPED,
+    }
+)
+
+
+class Journal:
+    """Collects what one tick decides, stores it in one commit, and publishes it after that.
+
+    The store failing stops the progress of runs, not the server: the same batch is tried again
+    until the store has it, and nobody hears of it before.
+    """
+
+    def __init__(self, store: RunStore, bus: Bus, clock: Clock, ids: IdSource) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._now_ms = clock.now_ms()
+        self._new: list[tuple[RunHeader, DagSpec]] = []
+        self._runs: dict[str, Run] = {}
+        self._tasks: dict[int, tuple[Run, TaskState]] = {}
+        self._outputs: dict[int, TaskOutput] = {}
+        self._events: list[Event] = []
+        self.is_failing = False
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock time of this tick."""
+        return self._now_ms
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self._events
+
+    def begin_tick(self) -> None:
+        """Read the clock; all events until the next call carry this time."""
+        self._now_ms = self._clock.now_ms()
+
+    def add_run(self, run: Run) -> None:
+        """Take up a run that is not stored yet."""
+        self._new.append((run.header, run.spec))
+
+    def add_output(self, run: Run, task: TaskState, output: Output) -> None:
+        """Keep the end of what an attempt printed."""
+        if output.stdout or output.stderr or task.attempt > 1:
+            row_id = run.header.first_task_id + task.index
+            self._outputs[row_id] = TaskOutput(row_id, run.id, output)
+
+    def record(self, run: Run, name: EventName, task_id: str, extra: Mapping[str, JSON]) -> None:
+        """Make an event, fold it into the run, and keep it for the commit."""
+        now = self._now_ms
+        event = Event(self._ids.take(now), run.id, run.seq + 1, now, name, task_id, extra)
+        run.apply(event)
+        self._events.append(event)
+        self._runs[run.id] = run
+        if name in ROW_CHANGES:
+            task = run.tasks[task_id]
+            self._tasks[run.header.first_task_id + task.index] = (run, task)
+
+    async def commit(self) -> None:
+        """Store what was recorded, as often as it takes, and publish it."""
+        batch = self._take()
+        attempt = 0
+        while True:
+            try:
+                await self._store.commit(batch)
+            except UnavailableError as exc:
+                self.is_failing = True
+                log.error("store failing, runs wait", extra={"error": str(exc), "tries": attempt})  # noqa: TRY400
+                await self._clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            else:
+                break
+        if self.is_failing:
+            self.is_failing = False
+            log.warning("store works again", extra={"tries": attempt})
+        for event in batch.events:
+            self._bus.events.publish(event)
+
+    def _take(self) -> Batch:
+        batch = Batch(
+            new_runs=self._new,
+            runs=[_run_update(run) for run in self._runs.values()],
+            tasks=[_task_update(row_id, *pair) for row_id, pair in self._tasks.items()],
+            outputs=list(self._outputs.values()),
+            events=self._events,
+        )
+        self._new, self._runs, self._tasks, self._outputs, self._events = [], {}, {}, {}, []
+        return batch
+
+
+def _run_update(run: Run) -> RunUpdate:
+    return RunUpdate(
+        run.id,
+        run.status,
+        run.start_ts_ms,
+        run.end_ts_ms,
+        run.counts[Status.SUCCESS],
+        run.counts[Status.FAILED],
+        run.counts[Status.SKIPPED],
+        run.message,
+    )
+
+
+def _task_update(row_id: int, run: Run, task: TaskState) -> TaskUpdate:
+    return TaskUpdate(
+        row_id,
+        run.id,
+        task.spec.id,
+        task.status,
+        task.attempt,
+        task.exit_code,
+        task.duration_ms,
+        task.message,
+        task.start_ts_ms,
+        task.end_ts_ms,
+        task.metadata,
+    )

@@ -1,0 +1,343 @@
+"""What attempts print: cut into lines, numbered, stored in chunks, then published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from taskhub.domain.ids import IdSource
+from taskhub.domain.lines import Lines, LineSplitter
+from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
+from taskhub.domain.result import Output
+from taskhub.domain.task import JSON
+from taskhub.engine.bus import Bus
+from taskhub.errors import TooLargeError, UnavailableError
+from taskhub.ports.clock import Clock
+from taskhub.ports.store import LogStore
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 128 * 1024
+CHUNK_LINES: Final = 4096
+HIGH_WATER: Final = 512 * 1024
+T = TypeVar("T")
+HARD_LIMIT: Final = 16 * 1024 * 1024
+RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLimits:
+    """Bytes of a line, of what is stored of an attempt, and of the end kept for API answers."""
+
+    line: int = 16 * 1024
+    attempt: int = 64 * 1024 * 1024
+    tail: int = 256 * 1024
+
+
+class Tail:
+    """The last bytes of a stream."""
+
+    __slots__ = ("_limit", "_parts", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Append, and drop from the front what is no longer among the last."""
+        self._parts.append(data)
+        self._size += len(data)
+        while self._size - len(self._parts[0]) >= self._limit:
+            self._size -= len(self._parts.popleft())
+
+    def text(self) -> str:
+        """Return the tail as text, cut at a character."""
+        data = b"".join(self._parts)[-self._limit :]
+        start = 0
+        while self._size > self._limit and start < min(3, len(data)) and data[start] & 0xC0 == 0x80:  # noqa: PLR2004
+            start += 1
+        return data[start:].decode("utf-8", "replace")
+
+
+class AttemptLog:
+    """The output of one attempt on its way to the store. Lines are numbered as they are taken."""
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        *,
+        run_id: str,
+        task_id: str,
+        attempt: int,
+        limits: OutputLimits,
+    ) -> None:
+        self._writer = writer
+        self.run_id = run_id
+        self.task_id = task_id
+        self._attempt = attempt
+        self._next_seq = 1
+        self._limits = limits
+        self._started = writer.clock.monotonic_ms()
+        self._splitters: dict[Stream, LineSplitter] = {}
+        self._tails: dict[Stream, Tail] = {}
+        self._segments: list[LogSegment] = []
+        self._room = limits.attempt
+        self._cut_bytes = 0
+        self._backlog = 0
+        self._backlog_taken = 0
+        self._unstored = 0
+        self._progress: asyncio.Event | None = None
+
+    @property
+    def cut_bytes(self) -> int:
+        """How much was printed beyond the cap, and is not stored."""
+        return self._cut_bytes
+
+    async def continue_numbering(self) -> None:
+        """Go on with the numbers of the attempt before; to be called before any write."""
+        self._next_seq = 1 + await self._writer.last_seq(self.task_id, self.run_id)
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Take output as it came; see `taskhub.ports.executor.Context.write`."""
+        if self._backlog > HARD_LIMIT:
+            raise TooLargeError("output is written without waiting for drain()")
+        if stream not in self._splitters:
+            self._splitters[stream] = LineSplitter(self._limits.line)
+            self._tails[stream] = Tail(self._limits.tail)
+        self._tails[stream].add(data)
+        if len(data) > self._room:
+            self._cut_bytes += len(data) - self._room
+            data = data[: self._room]
+        self._room -= len(data)
+        if data:
+            self._add(stream, Level.INFO, self._splitters[stream].feed(data), len(data))
+
+    def log(
+        self, message: str, level: Level = Level.INFO, fields: Mapping[str, JSON] | None = None
+    ) -> None:
+        """Add a line of the executor's or the engine's own."""
+        raw = message.encode("utf-8", "replace")
+        lines = LineSplitter(self._limits.line).feed(raw + b"\n")
+        self._add(Stream.NONE, level, lines, len(raw), fields or {})
+
+    async def drain(self) -> None:
+        """Wait until there is room for more."""
+        while self._backlog > HIGH_WATER:
+            await self._wait_for_progress()
+
+    async def close(self) -> Output:
+        """Store everything there is, and return the ends of the two streams."""
+        for stream, splitter in self._splitters.items():
+            self._add(stream, Level.INFO, splitter.finish(), 0)
+        if self._cut_bytes:
+            text = f"output cut: {self._cut_bytes} bytes beyond the limit are not stored"
+            self.log(text, Level.WARN, {"cut_bytes": self._cut_bytes})
+        while self._unstored:
+            await self._wait_for_progress()
+        tails = {stream: tail.text() for stream, tail in self._tails.items()}
+        return Output(stdout=tails.get(Stream.STDOUT, ""), stderr=tails.get(Stream.STDERR, ""))
+
+    async def _wait_for_progress(self) -> None:
+        if self._progress is None:
+            self._progress = asyncio.Event()
+        self._progress.clear()
+        await self._progress.wait()
+
+    def _add(
+        self,
+        stream: Stream,
+        level: Level,
+        lines: Lines,
+        size: int,
+        fields: Mapping[str, JSON] | None = None,
+    ) -> None:
+        self._backlog += size
+        if not lines.text:
+            return
+        clock = self._writer.clock
+        self._segments.append(
+            LogSegment(
+                attempt=self._attempt,
+                stream=stream,
+                level=level,
+                ts_ms=clock.now_ms(),
+                duration_ms=clock.monotonic_ms() - self._started,
+                lines=lines.text,
+                continued=lines.continued,
+                fields=fields or {},
+            )
+        )
+        self._unstored += len(lines.text)
+        self._writer.wake(self)
+
+    def take(self, ids: IdSource) -> list[LogChunk]:
+        """Give numbers to what came since the last call, and return it in chunks."""
+        segments, self._segments = _merge(self._segments), []
+        chunks: list[LogChunk] = []
+        for group in _group(segments):
+            count = sum(len(segment.lines) for segment in group)
+            chunks.append(
+                LogChunk(
+                    id=ids.take(group[-1].ts_ms),
+                    run_id=self.run_id,
+                    task_id=self.task_id,
+                    first_seq=self._next_seq,
+                    count=count,
+                    size=sum(_size(segment) for segment in group),
+                    ts_ms=group[-1].ts_ms,
+                    segments=tuple(group),
+                )
+            )
+            self._next_seq += count
+        self._backlog_taken = self._backlog
+        return chunks
+
+    def stored(self, lines: int) -> None:
+        """Note that lines are safe; whoever waits may go on."""
+        self._unstored -= lines
+        self._backlog -= min(self._backlog, self._backlog_taken)
+        self._backlog_taken = 0
+        if self._progress is not None:
+            self._progress.set()
+
+
+def _size(segment: LogSegment) -> int:
+    return sum(map(len, segment.lines)) + len(segment.lines)
+
+
+def _merge(segments: list[LogSegment]) -> list[LogSegment]:
+    """Join neighbours that differ in nothing but their text: the output of many small writes."""
+    runs: list[list[LogSegment]] = []
+    lines = 0
+    for segment in segments:
+        lines += len(segment.lines)
+        if runs and lines <= CHUNK_LINES and _alike(runs[-1][-1], segment):
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+            lines = len(segment.lines)
+    return [run[0] if len(run) == 1 else _join(run) for run in runs]
+
+
+def _join(run: list[LogSegment]) -> LogSegment:
+    lines: list[str] = []
+    continued: list[int] = []
+    for segment in run:
+        continued.extend(len(lines) + i for i in segment.continued)
+        lines.extend(segment.lines)
+    first = run[0]
+    return LogSegment(
+        attempt=first.attempt,
+        stream=first.stream,
+        level=first.level,
+        ts_ms=first.ts_ms,
+        duration_ms=first.duration_ms,
+        lines=lines,
+        continued=tuple(continued),
+    )
+
+
+def _alike(one: LogSegment, other: LogSegment) -> bool:
+    return (
+        one.stream is other.stream
+        and one.ts_ms == other.ts_ms
+        and one.level is other.level
+        and not (one.fields or other.fields)
+    )
+
+
+def _group(segments: list[LogSegment]) -> list[list[LogSegment]]:
+    """Divide segments so that no group makes a chunk beyond the limits."""
+    groups: list[list[LogSegment]] = []
+    size = lines = 0
+    for segment in (part for whole in segments for part in _cut(whole)):
+        more = _size(segment)
+        full = size + more > CHUNK_BYTES or lines + len(segment.lines) > CHUNK_LINES
+        if not groups or full:
+            groups.append([])
+            size = lines = 0
+        groups[-1].append(segment)
+        size += more
+        lines += len(segment.lines)
+    return groups
+
+
+def _cut(segment: LogSegment) -> list[LogSegment]:
+    count = len(segment.lines)
+    per_part = min(CHUNK_LINES, max(1, CHUNK_BYTES * count // max(1, _size(segment))))
+    if count <= per_part:
+        return [segment]
+    return [
+        LogSegment(
+            attempt=segment.attempt,
+            stream=segment.stream,
+            level=segment.level,
+            ts_ms=segment.ts_ms,
+            duration_ms=segment.duration_ms,
+            lines=segment.lines[start : start + per_part],
+            continued=tuple(i - start for i in segment.continued if start <= i < start + per_part),
+            fields=segment.fields,
+        )
+        for start in range(0, count, per_part)
+    ]
+
+
+class LogWriter:
+    """Stores what attempts print, many attempts in one commit, and publishes what is stored."""
+
+    def __init__(self, store: LogStore, bus: Bus, clock: Clock, ids: IdSource) -> None:
+        self._store = store
+        self._bus = bus
+        self.clock = clock
+        self._ids = ids
+        self._waiting: dict[AttemptLog, None] = {}
+        self._wake = asyncio.Event()
+        self.is_failing = False
+
+    def wake(self, attempt_log: AttemptLog) -> None:
+        """Note that an attempt has something to store."""
+        self._waiting[attempt_log] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Store until cancelled; attempts that wait for room hold their children back meanwhile."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, {}
+            taken = [(source, source.take(self._ids)) for source in waiting]
+            chunks = [chunk for _, part in taken for chunk in part]
+            await self._insist(partial(self._store.append, chunks))
+            for source, part in taken:
+                source.stored(sum(chunk.count for chunk in part))
+            await self._publish(chunks)
+
+    async def last_seq(self, task_id: str, run_id: str) -> int:
+        """Return the number of the last line stored, or 0."""
+        return await self._insist(lambda: self._store.last_seq(task_id, run_id))
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        attempt = 0
+        while True:
+            try:
+                answer = await call()
+            except UnavailableError as exc:
+                self.is_failing = True
+                log.error("log store failing, output waits", extra={"error": str(exc)})  # noqa: TRY400
+                await self.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+            else:
+                self.is_failing = False
+                return answer
+
+    async def _publish(self, chunks: list[LogChunk]) -> None:
+        for index, chunk in enumerate(chunks):
+            if index:
+                await asyncio.sleep(0)  # thousands of lines become messages in each call
+            self._bus.logs.publish(chunk)

@@ -1,0 +1,37 @@
+"""What a server does before it listens: take up the runs that an earlier one left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from taskhub.domain.event import Event
+from taskhub.domain.run import Run
+from taskhub.engine.supervisor import Supervisor
+from taskhub.ports.store import RunStore
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 10_000
+
+
+async def recover(store: RunStore, supervisor: Supervisor) -> int:
+    """Rebuild every run that has not ended from its events and hand it on; return how many."""
+    run_ids = await store.active()
+    for run_id in run_ids:
+        header, spec = await store.load(run_id)
+        run = Run(header, spec)
+        async for event in _history(store, run_id):
+            run.apply(event)
+        supervisor.adopt(run)
+        log.info("run recovered", extra={"run_id": run_id, "seq": run.seq, "left": run.left})
+    return len(run_ids)
+
+
+async def _history(store: RunStore, run_id: str) -> AsyncIterator[Event]:
+    after = 0
+    while page := await store.history(run_id, after, PAGE):
+        for event in page:
+            yield event
+        after = page[-1].seq
