@@ -7,11 +7,12 @@ journal; so a decision always sees the state that the one before it left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from taskhub.domain.event import NOTHING, EventName
 from taskhub.domain.result import NO_EXIT_CODE, Result
-from taskhub.domain.retry import may_retry, retry_delay_ms
+from taskhub.domain.retry import LOSS_LIMIT, may_retry, retry_delay_ms
 from taskhub.domain.run import Phase, Run, RunStatus, TaskState
 from taskhub.domain.task import JSON, Status
 
@@ -137,6 +138,8 @@ def end_attempt(
         and result.status is not Status.SUCCESS
         and may_retry(task.spec, task.attempt, task.losses, result)
     )
+    if result.is_lost and task.spec.idempotent and task.losses + 1 >= LOSS_LIMIT:
+        result = replace(result, message=f"{result.message}; recovery limit reached")
     extra: dict[str, JSON] = {
         "attempt": task.attempt,
         "status": result.status.value,
