@@ -21,9 +21,9 @@ def may_retry(task: TaskSpec, attempt: int, losses: int, result: Result) -> bool
     """Say whether another attempt follows the one that ended with `result`.
 
     Failed and Timeout retry while `retry_count` lasts; Canceled never. A lost attempt is followed
-    by another only if the task is idempotent, whatever `retry_count` says, until `LOSS_LIMIT`
-    attempts in a row (`losses` before this one) were lost: then the task is the likely cause.
+    by another only if the task is idempotent, whatever `retry_count` says, until the run was lost
+    with `LOSS_LIMIT` servers in a row (`losses`) without progress: then it is the likely cause.
     """
     if result.is_lost:
-        return task.idempotent and losses + 1 < LOSS_LIMIT
+        return task.idempotent and losses < LOSS_LIMIT
     return attempt < task.max_attempts and result.status in {Status.FAILED, Status.TIMEOUT}

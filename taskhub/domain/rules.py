@@ -136,12 +136,13 @@ def end_attempt(
     retries = (
         not (run.is_stopping or task.cancel_requested)
         and result.status is not Status.SUCCESS
-        and may_retry(task.spec, task.attempt, task.losses, result)
+        and may_retry(task.spec, task.attempt, run.losses_with(task), result)
     )
-    if result.is_lost and task.spec.idempotent and task.losses + 1 >= LOSS_LIMIT:
+    if result.is_lost and task.spec.idempotent and run.losses_with(task) >= LOSS_LIMIT:
         result = replace(result, message=f"{result.message}; recovery limit reached")
     extra: dict[str, JSON] = {
         "attempt": task.attempt,
+        "attempt_key": task.attempt_key,
         "status": result.status.value,
         "status_name": result.status.word,
         "exit_code": result.exit_code,

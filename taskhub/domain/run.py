@@ -74,15 +74,14 @@ class TaskState:
     __slots__ = (
         "attempt",
         "attempt_key",
-        "attempt_started_ms",
         "cancel_requested",
         "dependents",
         "deps_left",
         "duration_ms",
         "end_ts_ms",
         "exit_code",
+        "epoch",
         "index",
-        "losses",
         "message",
         "metadata",
         "phase",
@@ -101,10 +100,9 @@ class TaskState:
         self.status = Status.PENDING
         self.attempt = 0
         self.attempt_key = ""
-        self.attempt_started_ms = 0
         self.retry_at_ms = 0
         self.cancel_requested = False
-        self.losses = 0
+        self.epoch = 0
         self.start_ts_ms = 0
         self.end_ts_ms = 0
         self.exit_code = NO_EXIT_CODE
@@ -139,6 +137,8 @@ class Run:
         self.running = 0
         self.left = len(self.tasks)
         self.counts = {Status.SUCCESS: 0, Status.FAILED: 0, Status.SKIPPED: 0}
+        self.losses = 0
+        self.loss_epoch = 0
         self.ready: list[tuple[int, int, TaskState]] = []
         self.agenda: deque[TaskState] = deque()
 
@@ -151,6 +151,14 @@ class Run:
     def has_room(self) -> bool:
         """Whether one more attempt fits under `max_parallel`."""
         return self.running < self.spec.max_parallel
+
+    def losses_with(self, task: TaskState) -> int:
+        """Count the servers in a row that died with this run and without progress in between.
+
+        The loss of the task's running attempt is included; other attempts lost with the same
+        server count as one.
+        """
+        return self.losses + (task.epoch != self.loss_epoch)
 
     def best_ready(self) -> TaskState | None:
         """Return the ready task that should start next: highest priority, then input order."""
@@ -225,7 +233,7 @@ def _attempt_start(run: Run, task: TaskState, event: Event) -> None:
     task.status = Status.RUNNING
     task.attempt = _int(event.extra["attempt"])
     task.attempt_key = str(event.extra["attempt_key"])
-    task.attempt_started_ms = event.ts_ms
+    task.epoch = _int(event.extra["epoch"])
     run.running += 1
 
 
@@ -240,7 +248,8 @@ def _attempt_end(run: Run, task: TaskState, event: Event) -> None:
     metadata = extra.get("metadata", {})
     task.metadata = metadata if isinstance(metadata, dict) else {}
     is_lost = task.metadata.get("outcome") == "unknown"
-    task.losses = task.losses + 1 if is_lost else 0
+    run.losses = run.losses_with(task) if is_lost else 0
+    run.loss_epoch = task.epoch if is_lost else 0
     task.retry_at_ms = _int(extra.get("retry_at_ms", 0))
     if task.retry_at_ms:
         task.phase = Phase.BACKOFF

@@ -29,6 +29,11 @@ class Loops:
         log.critical("loop died, server stops", extra={"loop": task.get_name()}, exc_info=error)
         self._dead.set()
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether a loop has ended by itself."""
+        return self._dead.is_set()
+
     async def wait_for_death(self) -> None:
         """Return when a loop has ended by itself; it has been logged then."""
         await self._dead.wait()

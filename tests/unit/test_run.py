@@ -32,6 +32,7 @@ class Driver:
         spec = DagSpec(name="d", tasks=tasks, fail_policy=policy, max_parallel=max_parallel)
         self.run = Run(HEADER, spec)
         self.events = []
+        self.epoch = 1
         rules.start_run(self.run, self.record)
         self.settle()
 
@@ -51,7 +52,7 @@ class Driver:
         if best is None or not self.run.has_room or self.run.is_stopping:
             return None
         key = f"k{best.attempt + 1}"
-        rules.start_attempt(self.run, best, self.record, attempt_key=key, epoch=1)
+        rules.start_attempt(self.run, best, self.record, attempt_key=key, epoch=self.epoch)
         return best.spec.id
 
     def end(self, task_id, result=SUCCESS):
@@ -147,14 +148,33 @@ def test_a_lost_attempt_is_repeated_only_if_the_task_is_idempotent():
     assert run.run.tasks["b"].phase is Phase.BACKOFF
 
 
-def test_a_task_lost_three_times_in_a_row_is_given_up():
-    run = Driver(task("a", idempotent=True))
-    state = run.run.tasks["a"]
-    for _ in range(3):
-        run.start()
-        run.end("a", Result.lost("crash"))
+def lose(run, *names):
+    """Start tasks and lose them with their server; the next one begins."""
+    for name in names:
+        assert run.start() == name
+    for name in names:
+        run.end(name, Result.lost("crash"))
+    for state in run.run.tasks.values():
         rules.retry_now(run.run, state, run.record)
-    assert (state.attempt, run.run.status) == (3, RunStatus.FAILED)
+    run.epoch += 1
+
+
+def test_a_run_lost_three_times_without_progress_is_given_up():
+    run = Driver(task("a", idempotent=True), task("b", idempotent=True))
+    for _ in range(3):
+        lose(run, "a", "b")
+    assert (run.run.tasks["a"].attempt, run.run.status) == (3, RunStatus.FAILED)
+    assert run.run.tasks["b"].message == "lost: crash; recovery limit reached"
+
+
+def test_progress_makes_up_for_losses():
+    run = Driver(task("a", idempotent=True), task("b", priority=-1), task("c", priority=-1))
+    lose(run, "a")
+    lose(run, "a")
+    run.start(), run.start()
+    run.end("b")
+    run.end("a", Result.lost("crash"))
+    assert run.run.tasks["a"].phase is Phase.BACKOFF
 
 
 def test_cancel_ends_what_has_not_started_and_waits_for_what_has():
@@ -297,6 +317,7 @@ def test_a_replay_cut_anywhere_goes_on_to_the_same_end(tasks, data):
     cut = data.draw(st.sampled_from(whole))
     again = Driver.__new__(Driver)
     again.events = driver.events[:cut]
+    again.epoch = 2
     again.run = replay(HEADER, driver.run.spec, again.events)
     again.settle()
     for state in again.run.tasks.values():

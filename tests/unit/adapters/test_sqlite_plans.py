@@ -1,0 +1,95 @@
+"""SQLite: no list ever walks a whole table, but for the newest-first walk that a limit ends."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from taskhub.adapters.sqlite import expiry, lists, logs, open_sqlite, runs
+from taskhub.domain.event import EventName
+from taskhub.ports.store import EventQuery, RunQuery, TaskQuery
+from taskhub.testing.store_samples import T0
+
+VALUES = {"run_id": "r", "task_id": "t", "after": 1, "from": 1, "limit": 10, "before": 5}
+SMALL = ("SCAN d", "SCAN dying", "SCAN json_each", "SCAN w", "SCAN v", "SCAN placed", "SCAN wanted")
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    async with open_sqlite(tmp_path, sync="OFF") as stores:
+        yield stores
+
+
+async def plan(store, text: str, values=()) -> list[str]:
+    query = f"EXPLAIN QUERY PLAN {text}"
+    rows = await store._database.read(lambda c: c.execute(query, values).fetchall())
+    return [row[3] for row in rows]
+
+
+def scans(steps: list[str]) -> list[str]:
+    """Return the steps that walk a table, those over a query's own results left out."""
+    tables = ("runs", "task_runs", "events", "outputs", "chunks", "heads", "c", "e", "t", "o")
+    return [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
+
+
+async def test_lists_of_runs(stores):
+    for run_id, name, start, end, before in product(
+        (None, "r"), (None, "n"), (None, T0), (None, T0), (None, 5)
+    ):
+        query = RunQuery(run_id=run_id, name=name, start_ts_ms=start, end_ts_ms=end)
+        steps = await plan(stores.runs, *lists.runs_query(query, 10, before))
+        walks = scans(steps)
+        if any(value is not None for value in (run_id, start, end, before)):
+            assert walks == [], (query, steps)
+        else:
+            assert walks == ["SCAN runs"], "by the primary key, up to the limit"
+            assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+async def test_lists_of_task_runs(stores):
+    for run_id, name, before in product((None, "r"), (None, "n"), (None, 5)):
+        query = TaskQuery(run_id=run_id, name=name)
+        steps = await plan(stores.runs, *lists.tasks_query(query, 10, before))
+        expected = ["SCAN task_runs"] if (run_id, name, before) == (None, None, None) else []
+        assert scans(steps) == expected, (query, steps)
+        assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+async def test_lists_of_events(stores):
+    for run_id, task_id, event, start, before in product(
+        (None, "r"), (None, "t"), (None, EventName.RUN_END), (None, T0), (None, 5)
+    ):
+        query = EventQuery(run_id=run_id, task_id=task_id, event=event, start_ts_ms=start)
+        steps = await plan(stores.runs, *lists.events_query(query, 10, before))
+        given = [run_id, task_id, event, start, before]
+        expected = ["SCAN events"] if given == [None] * 5 else []
+        assert scans(steps) == expected, (query, steps)
+        if start is None or run_id or task_id:
+            assert not any("TEMP B-TREE" in step for step in steps), (query, steps)
+
+
+@pytest.mark.parametrize("text", [lists.HISTORY, lists.LOAD, runs.KNOWN_RUNS, runs.OUTPUTS])
+async def test_lookups_of_runs(stores, text):
+    values = ("[]", "[]")[: text.count("?")] if "?" in text else VALUES
+    assert scans(await plan(stores.runs, text, values)) == []
+
+
+@pytest.mark.parametrize("text", [logs.READ, logs.READ_TASK, logs.OF_RUN, logs.OF_TASK])
+async def test_lookups_of_lines(stores, text):
+    steps = await plan(stores.logs, text, VALUES)
+    assert scans(steps) == [], steps
+
+
+@pytest.mark.parametrize("text", [expiry.UNLIST, *expiry.SWEEPS])
+async def test_expiry_of_runs(stores, text):
+    steps = await plan(stores.runs, text)
+    assert scans(steps) == [], steps
+
+
+async def test_expiry_walks_by_age(stores):
+    steps = await plan(stores.runs, expiry.MARK, (T0, 10))
+    assert any("USING INDEX runs_ended" in step for step in steps), steps
+    steps = await plan(stores.logs, logs.OLDEST, (10,))
+    assert any("INDEX heads_age" in step for step in steps), steps
+    assert scans(await plan(stores.logs, logs.SWEEP)) == []

@@ -1,0 +1,169 @@
+"""The supervisor process: it leaks nothing, may die, and never outlives its server's work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskhub.domain.task import Status
+from taskhub.executors.shell import ShellExecutor
+from taskhub.executors.shell.spawner.trees import Process
+from taskhub.testing.executor_contract import RecordingContext, eventually, task_of
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, zombies too."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def test_three_hundred_tasks_leave_no_descriptor_and_no_zombie(shell, context_of):
+    await shell.execute(context_of("true"))
+    pid = shell._client.pid
+    before = descriptors(os.getpid()), descriptors(pid)
+    commands = ("true", "echo x; exit 3", "(sleep 0.01 &)", "head -c 300000 /dev/zero", "\0")
+    left = 300
+
+    async def work() -> None:
+        nonlocal left
+        while left:
+            left -= 1
+            params = {"cwd": "/nowhere"} if left % 7 == 0 else {}
+            context = context_of(
+                commands[left % 5], capture_output=left % 3 > 0, exec_params=params
+            )
+            await shell.execute(context)
+
+    await asyncio.gather(*(work() for _ in range(16)))
+    assert (descriptors(os.getpid()), descriptors(pid)) == before
+    await eventually(lambda: not children(pid), "orphans are reaped when they end")
+    assert not shell._client._children
+
+
+async def test_more_attempts_at_once_than_fit_one_message(shell, context_of):
+    contexts = [context_of(f"echo {i}") for i in range(350)]
+    await asyncio.gather(*(shell.execute(context) for context in contexts))
+    assert [context.text() for context in contexts] == [f"{i}\n" for i in range(350)]
+
+
+async def test_a_socket_that_is_full_loses_nothing(shell, context_of):
+    filler = {"env.FILL": "x" * 100_000}
+    contexts = [context_of(f"echo {i}", exec_params=filler) for i in range(100)]
+    await asyncio.gather(*(shell.execute(context) for context in contexts))
+    assert [context.text() for context in contexts] == [f"{i}\n" for i in range(100)]
+
+
+async def test_no_descriptors_left_fails_the_attempt_only(shell, context_of):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert (await shell.execute(context_of("true"))).status == Status.SUCCESS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors(os.getpid()) + 1, hard))
+    try:
+        result = await shell.execute(context_of("true"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (result.status, result.exit_code) == (Status.FAILED, 126)
+    assert "Too many open files" in result.message
+    assert (await shell.execute(context_of("true"))).status == Status.SUCCESS
+
+
+async def test_when_the_spawner_dies_attempts_are_lost_and_the_next_one_works(
+    shell, context_of, marker
+):
+    before = descriptors(os.getpid())
+    running = context_of(f"echo begun; sleep {marker}")
+    work = asyncio.create_task(shell.execute(running))
+    await eventually(lambda: running.text() and marker.pids())
+    os.kill(shell._client.pid, 9)
+    result = await asyncio.wait_for(work, 5)
+    assert result.is_lost
+    assert result.message == "lost: the process supervisor died"
+    assert running.text() == "begun\n"
+    for pid in marker.pids():
+        os.kill(pid, 9)
+    after = context_of("echo again")
+    assert (await shell.execute(after)).status == Status.SUCCESS
+    assert after.text() == "again\n"
+    assert descriptors(os.getpid()) == before
+
+
+async def test_a_spawner_that_does_not_start_fails_the_attempt(shell, context_of, monkeypatch):
+    os.kill(shell._client.pid, 9)
+    await eventually(lambda: not shell._client.alive)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    result = await asyncio.wait_for(shell.execute(context_of("true")), 5)
+    assert (result.status, result.exit_code) == (Status.FAILED, 126)
+    assert result.message == "cannot start: the process supervisor does not start"
+
+
+async def test_an_executor_that_was_not_started_says_so(context_of):
+    result = await ShellExecutor().execute(context_of("true"))
+    assert result.status == Status.FAILED
+
+
+async def test_daemons_of_finished_attempts_outlive_the_executor(context_of, marker):
+    shell = ShellExecutor()
+    await shell.start({})
+    await shell.execute(context_of(f"sleep {marker} &"))
+    await shell.close()
+    (pid,) = marker.pids()
+    os.kill(pid, 9)
+
+
+SERVER = """
+import asyncio, sys
+from taskhub.executors.shell import ShellExecutor
+from taskhub.testing.executor_contract import RecordingContext, task_of
+
+async def main():
+    shell = ShellExecutor()
+    await shell.start({})
+    command = "trap '' TERM; env -i setsid sleep MARK & sleep MARK; sleep MARK"
+    await shell.execute(RecordingContext(task_of("Shell", command.replace("MARK", sys.argv[1]))))
+
+asyncio.run(main())
+"""
+
+
+async def test_when_the_server_dies_so_do_its_tasks(marker):
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(marker)])
+    try:
+        await eventually(lambda: len(marker.pids()) >= 4, "server, shell and both sleeps")
+        (spawner,) = children(server.pid)
+    finally:
+        server.kill()
+        server.wait()
+    await eventually(lambda: not marker.pids(), "every tree is killed")
+    await eventually(lambda: not Path(f"/proc/{spawner}").exists(), "the spawner is gone")
+
+
+async def test_the_spawner_outlives_the_signals_of_a_stopping_service(shell, context_of):
+    await shell.execute(context_of("true"))
+    for number in (2, 15, 1):
+        os.kill(shell._client.pid, number)
+    assert (await shell.execute(context_of("true"))).status == Status.SUCCESS
+    assert shell._client.alive
+
+
+@pytest.mark.parametrize("name", [b"sh", b"a) R 1 2 (b", b""])
+def test_a_process_name_cannot_forge_its_ancestry(name):
+    stat = b"42 (" + name + b") S 7 8 9 0 -1 " + b" ".join(b"%d" % i for i in range(9, 52))
+    process = Process(42, stat)
+    assert (process.ppid, process.group, process.session) == (7, 8, 9)
+
+
+async def test_the_first_attempt_need_not_wait_for_start():
+    shell = ShellExecutor()
+    await shell.start({})
+    result = await shell.execute(RecordingContext(task_of("Shell", "true")))
+    assert result.status == Status.SUCCESS
+    await shell.close()
