@@ -69,7 +69,8 @@ async def serve(
         listener = stack.enter_context(bound(server.host, server.port))
         ws_port = server.ws_port
         ws_listener = stack.enter_context(bound(server.host, ws_port)) if ws_port else None
-        stores = stores or await enter(open_stores(config, directory))
+        if stores is None:
+            stores = await enter(open_stores(config, directory))
         auth = await enter(open_auth(config, clock, stores, directory))
         installed = discover() if executors is None else executors
         settings = executor_settings(config, directory, installed)

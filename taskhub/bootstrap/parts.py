@@ -103,7 +103,7 @@ async def run_engine(
     writer = LogWriter(stores.logs, bus, clock, IdSource(await stores.logs.last_id()))
     journal = Journal(stores.runs, bus, clock, ids)
     timers = Timers(clock)
-    launcher = Launcher(executors, writer, _output_limits(config))
+    launcher = Launcher(executors, writer, timers, _output_limits(config))
     supervisor = Supervisor(
         journal=journal,
         launcher=launcher,
@@ -169,9 +169,7 @@ async def open_auth(
         await auth.close()
 
 
-async def _provide_admin(
-    auth: AuthService, stores: Stores, directory: Path, *, dev: bool
-) -> None:
+async def _provide_admin(auth: AuthService, stores: Stores, directory: Path, *, dev: bool) -> None:
     """Make `admin` if there is none; replace the well-known password of a --dev installation."""
     marker = directory / "dev-password"
     try:
@@ -187,7 +185,7 @@ async def _provide_admin(
 
 
 def _new_password(directory: Path) -> str:
-    """Make a password, keep it in a file, show it once. The file first: a crash must not lose it."""
+    """Make a password, keep it in a file, show it once; nothing knows of it before."""
     path = directory / "admin-password"
     password = secrets.token_urlsafe(18)
     write_private(path, f"{password}\n".encode())

@@ -48,7 +48,8 @@ class LogSegment:
 class LogChunk:
     """Consecutive lines of one (task, run), numbered from `first_seq`, stored as one row.
 
-    `id` grows over all chunks in the order of storing; `size` is the text's length in bytes.
+    `id` grows over all chunks in the order of storing; `size` is the text's length in characters,
+    line ends included.
     """
 
     id: int

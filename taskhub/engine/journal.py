@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from taskhub.domain.dag import DagSpec
@@ -13,13 +13,10 @@ from taskhub.domain.result import Output
 from taskhub.domain.run import Run, RunHeader, TaskState
 from taskhub.domain.task import JSON, Status
 from taskhub.engine.bus import Bus
-from taskhub.errors import UnavailableError
+from taskhub.engine.insistence import Insistence
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import Batch, RunStore, RunUpdate, TaskOutput, TaskUpdate
 
-log = logging.getLogger(__name__)
-
-RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 ROW_CHANGES: Final = frozenset(
     {
         EventName.ATTEMPT_START,
@@ -48,7 +45,12 @@ class Journal:
         self._tasks: dict[int, tuple[Run, TaskState]] = {}
         self._outputs: dict[int, TaskOutput] = {}
         self._events: list[Event] = []
-        self.is_failing = False
+        self._insist = Insistence(clock, "run store")
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store does not take what happens at present."""
+        return self._insist.is_failing
 
     @property
     def now_ms(self) -> int:
@@ -88,20 +90,7 @@ class Journal:
     async def commit(self) -> None:
         """Store what was recorded, as often as it takes, and publish it."""
         batch = self._take()
-        attempt = 0
-        while True:
-            try:
-                await self._store.commit(batch)
-            except UnavailableError as exc:
-                self.is_failing = True
-                log.error("store failing, runs wait", extra={"error": str(exc), "tries": attempt})  # noqa: TRY400
-                await self._clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-                attempt += 1
-            else:
-                break
-        if self.is_failing:
-            self.is_failing = False
-            log.warning("store works again", extra={"tries": attempt})
+        await self._insist(partial(self._store.commit, batch))
         for event in batch.events:
             self._bus.events.publish(event)
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from taskhub.domain.result import NO_EXIT_CODE, Output, Result
 from taskhub.domain.run import TaskState
-from taskhub.domain.task import TaskSpec
+from taskhub.domain.task import Status, TaskSpec
 from taskhub.engine.attempt import Attempt, Stop, carry_out
 from taskhub.engine.output import AttemptLog, LogWriter, OutputLimits
+from taskhub.engine.timers import Timer, Timers
 from taskhub.ports.executor import Context, Executor, Executors
 
 log = logging.getLogger(__name__)
 
-FIRST_SEQ: Final = 1
+STOP_GRACE_MS: Final = 30_000
+"""How long an executor may take to stop before it is given up; above any kill grace of its own."""
 
 
 class Ended(NamedTuple):
@@ -35,11 +37,24 @@ class Missing(Executor):
         return Result.failed(f"executor {name} is not installed on this server", NO_EXIT_CODE)
 
 
+class Live(NamedTuple):
+    """An attempt under way: its asyncio task, whom to tell of its end, its time limit."""
+
+    task: asyncio.Task[None]
+    ended: Callable[[Ended], None]
+    timer: Timer | None
+
+
 class Launcher:
     """Runs each attempt in an asyncio task of its own, named after the attempt."""
 
     def __init__(
-        self, executors: Executors, writer: LogWriter, limits: OutputLimits | None = None
+        self,
+        executors: Executors,
+        writer: LogWriter,
+        timers: Timers,
+        limits: OutputLimits | None = None,
+        stop_grace_ms: int = STOP_GRACE_MS,
     ) -> None:
         self._executors = {
             name: found.executor for name, found in executors.items() if found.executor
@@ -47,16 +62,22 @@ class Launcher:
         self._missing = Missing()
         self._writer = writer
         self._clock = writer.clock
+        self._timers = timers
         self._limits = limits or OutputLimits()
-        self._live: dict[Attempt, tuple[asyncio.Task[None], Callable[[Ended], None]]] = {}
+        self._stop_grace_ms = stop_grace_ms
+        self._live: dict[Attempt, Live] = {}
+        self._by_run: dict[str, dict[str, Attempt]] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
 
-    @property
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """The attempts that are running."""
-        return {task for task, _ in self._live.values()}
+    def running(self, run_id: str) -> Collection[Attempt]:
+        """Return the attempts of a run that are under way."""
+        return tuple(self._by_run.get(run_id, {}).values())
 
-    def launch(self, run_id: str, task: TaskState, ended: Callable[[Ended], None]) -> Attempt:
+    def find(self, run_id: str, task_id: str) -> Attempt | None:
+        """Return the attempt of a task that is under way."""
+        return self._by_run.get(run_id, {}).get(task_id)
+
+    def launch(self, run_id: str, task: TaskState, ended: Callable[[Ended], None]) -> None:
         """Start the current attempt of a task; `ended` is called once, with how it ended."""
         spec = task.spec
         attempt = Attempt(
@@ -69,8 +90,14 @@ class Launcher:
             started_ms=self._clock.monotonic_ms(),
         )
         live = asyncio.create_task(self._carry_out(attempt), name=f"attempt {task.attempt_key}")
-        self._live[attempt] = live, ended
-        return attempt
+        timer = self._limit_time(attempt) if spec.timeout_ms else None
+        self._live[attempt] = Live(live, ended, timer)
+        self._by_run.setdefault(run_id, {})[spec.id] = attempt
+
+    def _limit_time(self, attempt: Attempt) -> Timer:
+        limit = attempt.task.timeout_ms
+        stop = Stop(Status.TIMEOUT, f"timed out after {limit} ms")
+        return self._timers.after(limit, lambda: self.stop(attempt, stop))
 
     def _open_log(self, run_id: str, spec: TaskSpec, number: int) -> AttemptLog:
         return AttemptLog(
@@ -82,42 +109,67 @@ class Launcher:
         if attempt.attempt > 1:
             await attempt.output.continue_numbering()
         result, output = await carry_out(executor, attempt)
-        self._finish(attempt, result, output)
-
-    def _finish(self, attempt: Attempt, result: Result, output: Output) -> None:
-        live = self._live.pop(attempt, None)
+        live = self._forget(attempt)
         if live is None:
             extra = {"run_id": attempt.run_id, "task_id": attempt.task.id}
             log.warning("abandoned attempt has stopped after all", extra=extra)
-            return
-        live[1](Ended(result, output, self._clock.monotonic_ms() - attempt.started_ms))
+        else:
+            live.ended(Ended(result, output, self._elapsed_ms(attempt)))
 
-    def stop(self, attempt: Attempt, stop: Stop) -> bool:
-        """Tell an attempt to stop; False if it is over or was told before."""
+    def stop(self, attempt: Attempt, stop: Stop) -> None:
+        """Tell an attempt to stop; one that is over or was told before goes on as it is."""
         live = self._live.get(attempt)
-        if live is None or attempt.stop is not None:
-            return False
-        attempt.stop = stop
-        live[0].cancel()
-        return True
+        if live is not None and attempt.stop is None:
+            attempt.stop = stop
+            live.task.cancel()
+            self._timers.after(self._stop_grace_ms, lambda: self._abandon(attempt))
 
-    def abandon(self, attempt: Attempt) -> None:
+    def _abandon(self, attempt: Attempt) -> None:
         """Give up on an attempt whose executor does not stop; its end is not awaited any more."""
-        live = self._live.pop(attempt, None)
+        live = self._forget(attempt)
         if live is None or attempt.stop is None:
             return
-        task, ended = live
-        self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
+        self._abandoned.add(live.task)
+        live.task.add_done_callback(self._abandoned.discard)
         extra = {"run_id": attempt.run_id, "task_id": attempt.task.id}
         log.error("executor does not stop, attempt abandoned", extra=extra)
         message = f"{attempt.stop.message}; the executor did not stop"
         result = Result(status=attempt.stop.status, exit_code=NO_EXIT_CODE, message=message)
-        ended(Ended(result, Output(), self._clock.monotonic_ms() - attempt.started_ms))
+        live.ended(Ended(result, Output(), self._elapsed_ms(attempt)))
+
+    def _forget(self, attempt: Attempt) -> Live | None:
+        live = self._live.pop(attempt, None)
+        if live is None:
+            return None
+        if live.timer is not None:
+            live.timer.cancel()
+        of_run = self._by_run[attempt.run_id]
+        del of_run[attempt.task.id]
+        if not of_run:
+            del self._by_run[attempt.run_id]
+        return live
+
+    def _elapsed_ms(self, attempt: Attempt) -> int:
+        return self._clock.monotonic_ms() - attempt.started_ms
+
+    def stop_all(self, stop: Stop) -> None:
+        """Tell every attempt to stop."""
+        for attempt in tuple(self._live):
+            self.stop(attempt, stop)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing is running, at most so long."""
+        deadline = self._clock.monotonic_ms() + seconds * 1000
+        while self._live:
+            left = deadline - self._clock.monotonic_ms()
+            if left <= 0:
+                return
+            await asyncio.wait({live.task for live in self._live.values()}, timeout=left / 1000)
 
     async def close(self) -> None:
-        """Cancel what was abandoned and wait for it, a moment."""
-        for task in self._abandoned:
+        """End what was abandoned or is still running; wait a moment for it."""
+        tasks = {*self._abandoned, *(live.task for live in self._live.values())}
+        for task in tasks:
             task.cancel()
-        if self._abandoned:
-            await asyncio.wait(set(self._abandoned), timeout=1)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
+from taskhub.domain.chunks import group, merge, size_of
 from taskhub.domain.ids import IdSource
 from taskhub.domain.lines import Lines, LineSplitter
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.domain.result import Output
 from taskhub.domain.task import JSON
 from taskhub.engine.bus import Bus
-from taskhub.errors import TooLargeError, UnavailableError
+from taskhub.engine.insistence import Insistence
+from taskhub.errors import TooLargeError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import LogStore
 
-log = logging.getLogger(__name__)
-
-CHUNK_BYTES: Final = 128 * 1024
-CHUNK_LINES: Final = 4096
 HIGH_WATER: Final = 512 * 1024
-T = TypeVar("T")
 HARD_LIMIT: Final = 16 * 1024 * 1024
-RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,20 +173,20 @@ class AttemptLog:
 
     def take(self, ids: IdSource) -> list[LogChunk]:
         """Give numbers to what came since the last call, and return it in chunks."""
-        segments, self._segments = _merge(self._segments), []
+        segments, self._segments = merge(self._segments), []
         chunks: list[LogChunk] = []
-        for group in _group(segments):
-            count = sum(len(segment.lines) for segment in group)
+        for part in group(segments):
+            count = sum(len(segment.lines) for segment in part)
             chunks.append(
                 LogChunk(
-                    id=ids.take(group[-1].ts_ms),
+                    id=ids.take(part[-1].ts_ms),
                     run_id=self.run_id,
                     task_id=self.task_id,
                     first_seq=self._next_seq,
                     count=count,
-                    size=sum(_size(segment) for segment in group),
-                    ts_ms=group[-1].ts_ms,
-                    segments=tuple(group),
+                    size=sum(size_of(segment) for segment in part),
+                    ts_ms=part[-1].ts_ms,
+                    segments=tuple(part),
                 )
             )
             self._next_seq += count
@@ -207,87 +202,6 @@ class AttemptLog:
             self._progress.set()
 
 
-def _size(segment: LogSegment) -> int:
-    return sum(map(len, segment.lines)) + len(segment.lines)
-
-
-def _merge(segments: list[LogSegment]) -> list[LogSegment]:
-    """Join neighbours that differ in nothing but their text: the output of many small writes."""
-    runs: list[list[LogSegment]] = []
-    lines = 0
-    for segment in segments:
-        lines += len(segment.lines)
-        if runs and lines <= CHUNK_LINES and _alike(runs[-1][-1], segment):
-            runs[-1].append(segment)
-        else:
-            runs.append([segment])
-            lines = len(segment.lines)
-    return [run[0] if len(run) == 1 else _join(run) for run in runs]
-
-
-def _join(run: list[LogSegment]) -> LogSegment:
-    lines: list[str] = []
-    continued: list[int] = []
-    for segment in run:
-        continued.extend(len(lines) + i for i in segment.continued)
-        lines.extend(segment.lines)
-    first = run[0]
-    return LogSegment(
-        attempt=first.attempt,
-        stream=first.stream,
-        level=first.level,
-        ts_ms=first.ts_ms,
-        duration_ms=first.duration_ms,
-        lines=lines,
-        continued=tuple(continued),
-    )
-
-
-def _alike(one: LogSegment, other: LogSegment) -> bool:
-    return (
-        one.stream is other.stream
-        and one.ts_ms == other.ts_ms
-        and one.level is other.level
-        and not (one.fields or other.fields)
-    )
-
-
-def _group(segments: list[LogSegment]) -> list[list[LogSegment]]:
-    """Divide segments so that no group makes a chunk beyond the limits."""
-    groups: list[list[LogSegment]] = []
-    size = lines = 0
-    for segment in (part for whole in segments for part in _cut(whole)):
-        more = _size(segment)
-        full = size + more > CHUNK_BYTES or lines + len(segment.lines) > CHUNK_LINES
-        if not groups or full:
-            groups.append([])
-            size = lines = 0
-        groups[-1].append(segment)
-        size += more
-        lines += len(segment.lines)
-    return groups
-
-
-def _cut(segment: LogSegment) -> list[LogSegment]:
-    count = len(segment.lines)
-    per_part = min(CHUNK_LINES, max(1, CHUNK_BYTES * count // max(1, _size(segment))))
-    if count <= per_part:
-        return [segment]
-    return [
-        LogSegment(
-            attempt=segment.attempt,
-            stream=segment.stream,
-            level=segment.level,
-            ts_ms=segment.ts_ms,
-            duration_ms=segment.duration_ms,
-            lines=segment.lines[start : start + per_part],
-            continued=tuple(i - start for i in segment.continued if start <= i < start + per_part),
-            fields=segment.fields,
-        )
-        for start in range(0, count, per_part)
-    ]
-
-
 class LogWriter:
     """Stores what attempts print, many attempts in one commit, and publishes what is stored."""
 
@@ -298,7 +212,12 @@ class LogWriter:
         self._ids = ids
         self._waiting: dict[AttemptLog, None] = {}
         self._wake = asyncio.Event()
-        self.is_failing = False
+        self._insist = Insistence(clock, "log store")
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the store does not take lines at present."""
+        return self._insist.is_failing
 
     def wake(self, attempt_log: AttemptLog) -> None:
         """Note that an attempt has something to store."""
@@ -320,21 +239,7 @@ class LogWriter:
 
     async def last_seq(self, task_id: str, run_id: str) -> int:
         """Return the number of the last line stored, or 0."""
-        return await self._insist(lambda: self._store.last_seq(task_id, run_id))
-
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        attempt = 0
-        while True:
-            try:
-                answer = await call()
-            except UnavailableError as exc:
-                self.is_failing = True
-                log.error("log store failing, output waits", extra={"error": str(exc)})  # noqa: TRY400
-                await self.clock.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-                attempt += 1
-            else:
-                self.is_failing = False
-                return answer
+        return await self._insist(partial(self._store.last_seq, task_id, run_id))
 
     async def _publish(self, chunks: list[LogChunk]) -> None:
         for index, chunk in enumerate(chunks):

@@ -15,12 +15,11 @@ from taskhub.domain import rules
 from taskhub.domain.ids import attempt_key
 from taskhub.domain.result import Output, Result
 from taskhub.domain.run import Phase, Run, RunStatus, TaskState
-from taskhub.domain.task import Status
-from taskhub.engine.attempt import CANCEL, SHUTDOWN, Attempt, Stop
+from taskhub.engine.attempt import CANCEL, SHUTDOWN, Attempt
 from taskhub.engine.journal import Journal
-from taskhub.engine.launcher import Ended, Launcher
+from taskhub.engine.launcher import STOP_GRACE_MS, Ended, Launcher
 from taskhub.engine.scheduler import Scheduler
-from taskhub.engine.timers import Timer, Timers
+from taskhub.engine.timers import Timers
 from taskhub.errors import ConflictError, NotFoundError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,6 @@ class Supervisor:
         timers: Timers,
         scheduler: Scheduler,
         epoch: int,
-        stop_grace_ms: int = 30_000,
     ) -> None:
         self.runs: dict[str, Run] = {}
         self.counters = Counters()
@@ -68,15 +66,13 @@ class Supervisor:
         self._timers = timers
         self._scheduler = scheduler
         self._epoch = epoch
-        self._stop_grace_ms = stop_grace_ms
         self._inbox: deque[Callable[[], None]] = deque()
         self._unsettled: dict[str, Run] = {}
         self._to_start: list[tuple[Run, TaskState]] = []
-        self._to_stop: list[tuple[Attempt, Stop]] = []
+        self._to_stop: list[Attempt] = []
         self._told: list[asyncio.Future[None]] = []
         self._ended: list[Run] = []
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
-        self._attempts: dict[str, dict[str, tuple[Attempt, Timer | None]]] = {}
         self._wake = asyncio.Event()
         self._is_paused = False
 
@@ -144,21 +140,10 @@ class Supervisor:
     async def stop(self, grace_s: float) -> None:
         """Start nothing more; wait for what runs, then end it; return when all is stored."""
         self._is_paused = True
-        await self._drain(grace_s)
-        for running in self._attempts.values():
-            for attempt, _ in running.values():
-                self._end(attempt, SHUTDOWN)
-        await self._drain(self._stop_grace_ms / 1000 + 1)
+        await self._launcher.drain(grace_s)
+        self._launcher.stop_all(SHUTDOWN)
+        await self._launcher.drain(STOP_GRACE_MS / 1000 + 1)
         await self._command(lambda: None)
-
-    async def _drain(self, seconds: float) -> None:
-        deadline = asyncio.get_running_loop().time() + seconds
-        while tasks := self._launcher.tasks:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
-            await asyncio.wait(tasks, timeout=left)
-            await asyncio.sleep(0)
 
     def _refuse_while_failing(self) -> None:
         if self._journal.is_failing:
@@ -229,13 +214,12 @@ class Supervisor:
         for run, task in starts:
             self._launch(run, task)
         stops, self._to_stop = self._to_stop, []
-        for attempt, stop in stops:
-            self._end(attempt, stop)
+        for attempt in stops:
+            self._launcher.stop(attempt, CANCEL)
         told, self._told = self._told, []
         ended, self._ended = self._ended, []
         for run in ended:
             self.runs.pop(run.id, None)
-            self._attempts.pop(run.id, None)
             told.extend(self._waiters.pop(run.id, ()))
             log.info("run ended", extra={"run_id": run.id, "status": run.status.word})
         for future in told:
@@ -249,27 +233,13 @@ class Supervisor:
             self._inbox.append(lambda: self._outcome(run, task, number, end))
             self._wake.set()
 
-        attempt = self._launcher.launch(run.id, task, ended)
-        timer = None
-        if task.spec.timeout_ms:
-            message = f"timed out after {task.spec.timeout_ms} ms"
-            stop = Stop(Status.TIMEOUT, message)
-            timer = self._timers.after(task.spec.timeout_ms, lambda: self._end(attempt, stop))
-        self._attempts.setdefault(run.id, {})[task.spec.id] = (attempt, timer)
-
-    def _end(self, attempt: Attempt, stop: Stop) -> None:
-        if not self._launcher.stop(attempt, stop):
-            return
-        self._timers.after(self._stop_grace_ms, lambda: self._launcher.abandon(attempt))
+        self._launcher.launch(run.id, task, ended)
 
     def _outcome(self, run: Run, task: TaskState, number: int, end: Ended) -> None:
         if task.phase is not Phase.RUNNING or task.attempt != number:
             extra = {"run_id": run.id, "task_id": task.spec.id, "attempt": number}
             log.warning("late outcome dropped", extra=extra)
             return
-        _, timer = self._attempts.get(run.id, {}).pop(task.spec.id, (None, None))
-        if timer is not None:
-            timer.cancel()
         self._scheduler.running -= 1
         rules.end_attempt(
             run,
@@ -318,13 +288,13 @@ class Supervisor:
             if task.phase is Phase.DONE:
                 raise ConflictError(f"task {task_id} has already ended: {task.status.word}")
             rules.cancel_task(run, task, self._journal.record, by)
-            if running := self._attempts.get(run.id, {}).get(task_id):
-                self._to_stop.append((running[0], CANCEL))
+            if attempt := self._launcher.find(run.id, task_id):
+                self._to_stop.append(attempt)
         self._touch(run)
 
     def _stop_attempts(self, run: Run) -> None:
         by = "fail_fast" if run.fail_fast else "run"
-        for task_id, (attempt, _) in self._attempts.get(run.id, {}).items():
+        for attempt in self._launcher.running(run.id):
             if attempt.stop is None:
-                rules.cancel_task(run, run.tasks[task_id], self._journal.record, by)
-                self._to_stop.append((attempt, CANCEL))
+                rules.cancel_task(run, run.tasks[attempt.task.id], self._journal.record, by)
+                self._to_stop.append(attempt)

@@ -21,6 +21,8 @@ from taskhub.ports.store import EventQuery, Page, RunQuery, RunRow, RunStore, Ta
 
 OUTPUT_BUDGET: Final = 8 * 1024 * 1024
 OUTPUT_SLICE: Final = 16
+SMALL_OUTPUT: Final = 64 * 1024
+MOST_OUTPUTS: Final = 1024
 LARGE_RUN: Final = 500
 STORED_WITHIN_S: Final = 5.0
 NO_OUTPUT: Final = Output()
@@ -220,15 +222,18 @@ class RunService:
         """Add outputs until they fill the budget; then end the page there, or leave them out."""
         views: list[TaskView] = []
         budget = OUTPUT_BUDGET
-        for start in range(0, len(rows), OUTPUT_SLICE):
-            part = rows[start : start + OUTPUT_SLICE]
+        count = OUTPUT_SLICE
+        while len(views) < len(rows):
+            part = rows[len(views) : len(views) + count]
             if budget <= 0 and cut_early:
                 return views, views[-1].row.state.id
             wanted = [row.state.id for row in part if row.state.attempt] if budget > 0 else []
             outputs = await self._store.outputs(wanted) if wanted else {}
+            size = sum(len(output.stdout) + len(output.stderr) for output in outputs.values())
+            budget -= size
+            count = min(MOST_OUTPUTS, count * 4) if size < SMALL_OUTPUT else OUTPUT_SLICE
             for row in part:
                 output = outputs.get(row.state.id, NO_OUTPUT)
-                budget -= len(output.stdout) + len(output.stderr)
                 views.append(TaskView(row=row, output=output, waiting_on=self._blocker(row)))
         return views, None
 

@@ -80,11 +80,13 @@ class Engine:
     async def start(self, epoch=1):
         ids = self.ids
         ids.take(await self.stores.runs.last_id())
-        executors = {"script": Installed(name="Script", source="t", version="1", executor=self.script)}
+        executors = {
+            "script": Installed(name="Script", source="t", version="1", executor=self.script)
+        }
         self.writer = LogWriter(self.stores.logs, self.bus, self.clock, IdSource())
         self.journal = Journal(self.run_store, self.bus, self.clock, ids)
         self.timers = Timers(self.clock)
-        self.launcher = Launcher(executors, self.writer, self.limits)
+        self.launcher = Launcher(executors, self.writer, self.timers, self.limits)
         self.supervisor = Supervisor(
             journal=self.journal,
             launcher=self.launcher,
@@ -106,10 +108,10 @@ class Engine:
 
     async def kill(self):
         """Stop at once, as kill -9 would: nothing more is stored."""
-        attempts = self.launcher.tasks
-        for t in [*self.tasks, *attempts]:
+        for t in self.tasks:
             t.cancel()
-        await asyncio.gather(*self.tasks, *attempts, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.launcher.close()
 
     async def submit(self, *tasks, policy=None, max_parallel=4, **more):
         spec = DagSpec(name="d", tasks=tasks, max_parallel=max_parallel)

@@ -58,7 +58,9 @@ async def test_nobody_hears_of_what_is_not_stored(engine, stores, script):
     heard = []
 
     def receive(event):
-        stored = stores.runs.stored_event_ids() if hasattr(stores.runs, "stored_event_ids") else None
+        stored = (
+            stores.runs.stored_event_ids() if hasattr(stores.runs, "stored_event_ids") else None
+        )
         heard.append((event.seq, stored is None or event.id in stored))
 
     run_id_future = asyncio.ensure_future(engine.submit(task("a")))
@@ -160,9 +162,7 @@ async def test_one_task_can_be_cancelled(engine, script):
 
 
 async def test_fail_fast_stops_the_others(engine, script):
-    run_id = await engine.submit(
-        task("a"), task("b"), task("c", "b"), policy=FailPolicy.FAIL_FAST
-    )
+    run_id = await engine.submit(task("a"), task("b"), task("c", "b"), policy=FailPolicy.FAIL_FAST)
     await engine.until_started("a#1", "b#1")
     script.end("a#1", Result.failed("no"))
     view = await engine.runs.wait(run_id)
