@@ -93,11 +93,11 @@ def test_an_unknown_flag_is_an_error(capsys):
     assert "--prot" in capsys.readouterr().err
 
 
-def test_it_prints_its_url_when_it_is_there_and_stops_on_a_signal(capsys):
+def test_it_prints_its_url_when_it_is_there_and_stops_on_a_signal(capsys, caplog):
+    caplog.set_level("INFO")
     assert asyncio.run(run(Config(), served)) == 0
-    output = capsys.readouterr()
-    assert output.out == f"TaskHub {__version__} listening on http://127.0.0.1:1\n"
-    assert output.err == "taskhub-server: SIGTERM: stopping; once more to leave at once\n"
+    assert capsys.readouterr().out == f"TaskHub {__version__} listening on http://127.0.0.1:1\n"
+    assert [record.signal for record in caplog.records] == ["SIGTERM"]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_what_keeps_it_from_starting_is_one_line(error, reason, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_server_that_cannot_go_on_says_so_and_fails(capsys):
+def test_a_server_that_cannot_go_on_says_so_and_fails(caplog):
     @contextlib.asynccontextmanager
     async def serve(_config):
         yield Dying()
 
     assert asyncio.run(run(Config(), serve)) == 1
-    assert "died" in capsys.readouterr().err
+    assert "died" in caplog.text
 
 
 def test_what_breaks_later_is_no_matter_of_settings():

@@ -140,6 +140,12 @@ def test_text_that_is_no_number_in_range_is_refused(text):
     assert len(problems(None, {"TASKHUB_PORT": text})) == 1
 
 
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/x", "a\0b"])
+def test_a_folder_that_cannot_be_is_refused(text):
+    (problem,) = problems(None, {"TASKHUB_DATA_DIR": text})
+    assert problem.startswith("TASKHUB_DATA_DIR: server.data_dir must be a path, not ")
+
+
 def test_the_same_setting_from_two_variables_is_refused():
     both = {"TASKHUB_PORT": "1", "TASKHUB_SERVER_PORT": "2"}
     assert problems(None, both) == [
@@ -219,4 +225,5 @@ def test_every_setting_explains_itself_and_accepts_its_default(setting):
     assert setting.help.endswith(".")
     assert all(choice in setting.help for choice in setting.choices)
     raw = tomllib.loads(f"it = {default_text(setting.name)}")["it"]
-    assert setting.parse(raw, is_text=False) == setting.default
+    section, name = setting.name.split(".")
+    assert setting.parse(raw, is_text=False) == getattr(getattr(load(), section), name)

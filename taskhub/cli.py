@@ -1,0 +1,132 @@
+"""`taskhub-server`: parse, call, print.
+
+stdout carries one line, the URL, once it accepts connections; everything else goes to stderr.
+Exit codes: 0 stopped in order, 1 broken, 2 the settings or the machine made a start impossible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+from taskhub import __version__
+from taskhub.config import Config, load, to_toml
+from taskhub.errors import ConfigError
+from taskhub.logconfig import configure
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "taskhub-server"
+
+
+class Served(Protocol):
+    """A server that accepts connections."""
+
+    @property
+    def url(self) -> str:
+        """Where."""
+        ...
+
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Return True once `stop` is set, or False if the server cannot go on."""
+        ...
+
+
+Serve = Callable[[Config], AbstractAsyncContextManager[Served]]
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the server until it is told to stop; return the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        config = _config(options, os.environ if environ is None else environ)
+        if options.print_config:
+            print(to_toml(config), end="")
+            return 0
+        configure(config.log.level, config.log.format)
+        from taskhub.bootstrap import serve  # noqa: PLC0415  # --version need not wait for Tornado
+
+        return asyncio.run(run(config, serve))
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="A self-hosted job server: DAGs over REST, live logs over WebSocket.",
+        epilog="Every setting, its variable and its default: docs/settings.md.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="settings file in TOML (or TASKHUB_CONFIG)")
+    add("--host", help="address to listen on")
+    add("--port", help="port to listen on; 0 takes a free one")
+    add("--data-dir", metavar="DIR", help="where the server keeps what it knows")
+    add("--store", metavar="URL", help='"sqlite:", files in the data directory, or "memory:"')
+    add("--dev", action="store_true", help="admin/123456 may log in; loopback only")
+    add("--print-config", action="store_true", help="print the settings in force, and exit")
+    add("--version", action="version", version=f"TaskHub {__version__}")
+    return parser
+
+
+def _config(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+    given = {
+        "--host": options.host,
+        "--port": options.port,
+        "--data-dir": options.data_dir,
+        "--store": options.store,
+    }
+    flags = {flag: text for flag, text in given.items() if text is not None}
+    file = options.config or environ.get("TASKHUB_CONFIG")
+    return load(Path(file) if file else None, environ, flags, dev=options.dev)
+
+
+async def run(config: Config, serve: Serve) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code, raise `ConfigError` on a bad start."""
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(serve(config))
+        except OSError as error:
+            raise ConfigError(_reason(config, error)) from error
+        print(f"TaskHub {__version__} listening on {server.url}", flush=True)
+        if await server.wait(stop):
+            return 0
+        log.critical("a part of the server died, so it stops; the reason was logged before")
+        return 1
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` on the first SIGTERM or SIGINT; leave at once on the second."""
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("leaving at once, as after a crash", extra={"signal": number.name})
+            os._exit(128 + number)
+        log.info("stopping; a second signal leaves at once", extra={"signal": number.name})
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+def _reason(config: Config, error: OSError) -> str:
+    """Say in one line what the machine refused."""
+    server = config.server
+    if error.errno == errno.EADDRINUSE:
+        return f"port {server.port} on {server.host} is taken; choose another with --port"
+    what = error.filename or f"{server.host}:{server.port}"
+    return f"cannot start: {what}: {error.strerror or error}"
