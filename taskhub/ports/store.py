@@ -140,6 +140,13 @@ class RunStore(Protocol):
         """
         ...
 
+    async def check_room(self) -> None:
+        """Raise `UnavailableError` if no new run should be given to the store at present.
+
+        What runs already may still be stored: the room that is left is kept for that.
+        """
+        ...
+
     async def last_id(self) -> int:
         """Return the highest `ord`, task_run id, event id stored, or 0."""
         ...

@@ -118,6 +118,7 @@ class RunService:
     ) -> str:
         if unique and (known := await self._store.run_by_key(unique)):
             return known
+        await self._store.check_room()
         if len(self._supervisor.runs) >= self._queued_limit:
             raise TooManyError(f"{self._queued_limit} runs are queued already", retry_after_s=10)
         now = self._clock.now_ms()

@@ -1,1 +1,5 @@
-"""The embedded store: SQLite files, each with one writer thread."""
+"""The embedded store: two SQLite files, each with one writer thread."""
+
+from taskhub.adapters.sqlite.stores import SqliteStores, open_sqlite
+
+__all__ = ["SqliteStores", "open_sqlite"]

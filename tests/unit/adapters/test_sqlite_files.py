@@ -16,8 +16,7 @@ from taskhub.adapters.sqlite import open_sqlite
 from taskhub.adapters.sqlite.schema import LOGS, STATE, migrate
 from taskhub.errors import ConfigError, NotFoundError
 from taskhub.ports.store import Account, EventQuery
-from taskhub.testing.run_store_contract import full_batch, snapshot
-from taskhub.testing.store_samples import T0, chunk, new_run, run_id
+from taskhub.testing.store_samples import T0, chunk, full_batch, new_run, run_id, snapshot
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
 
@@ -49,6 +48,10 @@ async def refusal(directory: Path, **settings) -> str:
         async with open_sqlite(directory, **settings):
             pass
     return str(caught.value)
+
+
+def start_child(directory: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, CHILD, directory], stdout=subprocess.PIPE, text=True)
 
 
 async def test_everything_is_there_after_it_was_reopened(tmp_path):
@@ -140,7 +143,7 @@ async def test_another_programs_file_is_refused_and_left_alone(tmp_path):
 async def test_the_two_files_are_not_confused(tmp_path):
     async with open_sqlite(tmp_path):
         pass
-    os.rename(tmp_path / "logs.db", tmp_path / "taskhub.db")
+    (tmp_path / "logs.db").rename(tmp_path / "taskhub.db")
     assert "another program's" in await refusal(tmp_path)
 
 
@@ -175,7 +178,7 @@ async def test_a_second_server_is_refused_until_the_first_is_gone(tmp_path):
 
 @pytest.mark.parametrize("rounds", [1, 4, 9])
 async def test_a_killed_server_leaves_whole_batches_and_no_lock(tmp_path, rounds):
-    process = subprocess.Popen([sys.executable, CHILD, tmp_path], stdout=subprocess.PIPE, text=True)
+    process = start_child(tmp_path)
     stored = 0
     while stored < rounds:
         stored = int(process.stdout.readline())

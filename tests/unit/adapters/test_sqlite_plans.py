@@ -6,13 +6,12 @@ from itertools import product
 
 import pytest
 
-from taskhub.adapters.sqlite import expiry, lists, logs, open_sqlite, runs
+from taskhub.adapters.sqlite import commit, expiry, lists, logs, open_sqlite, runs
 from taskhub.domain.event import EventName
 from taskhub.ports.store import EventQuery, RunQuery, TaskQuery
 from taskhub.testing.store_samples import T0
 
 VALUES = {"run_id": "r", "task_id": "t", "after": 1, "from": 1, "limit": 10, "before": 5}
-SMALL = ("SCAN d", "SCAN dying", "SCAN json_each", "SCAN w", "SCAN v", "SCAN placed", "SCAN wanted")
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ async def test_lists_of_events(stores):
             assert not any("TEMP B-TREE" in step for step in steps), (query, steps)
 
 
-@pytest.mark.parametrize("text", [lists.HISTORY, lists.LOAD, runs.KNOWN_RUNS, runs.OUTPUTS])
+@pytest.mark.parametrize("text", [lists.HISTORY, lists.LOAD, commit.KNOWN_RUNS, runs.OUTPUTS])
 async def test_lookups_of_runs(stores, text):
     values = ("[]", "[]")[: text.count("?")] if "?" in text else VALUES
     assert scans(await plan(stores.runs, text, values)) == []

@@ -130,6 +130,9 @@ class Engine:
     async def until_started(self, *names):
         await self.until(lambda: set(names) <= set(self.script.started))
 
+    def is_idle(self):
+        return self.supervisor.running == 0
+
     async def names(self, run_id):
         return [event.name for event in await self.stores.runs.history(run_id)]
 

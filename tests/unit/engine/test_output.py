@@ -8,7 +8,7 @@ from taskhub.adapters.memory import MemoryStores
 from taskhub.domain.ids import IdSource
 from taskhub.domain.log import Level, Stream
 from taskhub.engine.bus import Bus, Topic
-from taskhub.engine.output import HIGH_WATER, AttemptLog, LogWriter, OutputLimits
+from taskhub.engine.output import HARD_LIMIT, HIGH_WATER, AttemptLog, LogWriter, OutputLimits
 from taskhub.errors import TooLargeError, UnavailableError
 from taskhub.testing.clock import FakeClock
 
@@ -155,9 +155,11 @@ async def test_a_slow_store_holds_the_writer_back(writer, gate):
 async def test_a_writer_that_never_drains_is_refused(writer, gate):
     log = open_log(writer)
     gate.open.clear()
+    flood = b"x\n" * HIGH_WATER
+    for _ in range(HARD_LIMIT // len(flood) + 1):
+        log.write(Stream.STDOUT, flood)
     with pytest.raises(TooLargeError):
-        for _ in range(100):
-            log.write(Stream.STDOUT, b"x\n" * HIGH_WATER)
+        log.write(Stream.STDOUT, b"x")
     gate.open.set()
     await log.close()
 

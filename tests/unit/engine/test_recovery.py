@@ -57,7 +57,7 @@ async def test_a_task_that_is_lost_three_times_is_given_up(engine, clock):
     for attempt in (1, 2, 3):
         await engine.until_started(f"a#{attempt}")
         engine = await restart(engine, attempt + 1)
-        await engine.until(lambda: engine.supervisor.running == 0)
+        await engine.until(engine.is_idle)
         await clock.advance(10)
     view = await engine.runs.wait(run_id)
     assert view.row.state.status is RunStatus.FAILED
