@@ -48,6 +48,9 @@ from taskhub.web.socket import SocketSettings
 
 DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
 BACKLOG: Final = 1024
+IDLE_S: Final = 120.0
+BODY_S: Final = 120.0
+"""Seconds that a connection may wait for its next request, and a body may take to arrive."""
 
 Stores = MemoryStores | SqliteStores
 
@@ -280,6 +283,6 @@ def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
 
 def _serve_on(listener: socket.socket, app: Application) -> HTTPServer:
     listener.listen(BACKLOG)
-    server = HTTPServer(app)
+    server = HTTPServer(app, idle_connection_timeout=IDLE_S, body_timeout=BODY_S)
     server.add_socket(listener)
     return server

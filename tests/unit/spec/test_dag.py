@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskhub.domain.dag import DagSpec, FailPolicy
 from taskhub.domain.task import TaskSpec
@@ -189,7 +191,10 @@ def test_dependencies_given_twice_do_not_shift_pointers():
         ({"metadata": "x"}, "/tasks/0/metadata: must be an object, not a string"),
         ({"comand": "x"}, "/tasks/0/comand: unknown field 'comand'; did you mean 'exec_command'?"),
         ({"a/b": 1}, "/tasks/0/a~1b: unknown field 'a/b'"),
-        ({"exec_type": "Raising"}, "/tasks/0: Raising cannot check this task: RuntimeError('boom')"),
+        (
+            {"exec_type": "Raising"},
+            "/tasks/0: Raising cannot check this task: RuntimeError('boom')",
+        ),
         ({"exec_type": "HttpCall"}, "/tasks/0/exec_params: 'url' is a required property"),
     ],
 )
@@ -220,9 +225,15 @@ def test_a_schema_never_reaches_out_to_the_network():
         ({"tasks": [3]}, "/tasks/0: must be an object, not a number"),
         ({"task": "x"}, "/task: must be an object, not a string"),
         ({"tasks": [{"id": "a"}], "task": {"id": "a"}}, "/task: is given beside tasks"),
-        ({"tasks": [{"id": "a"}], "conf": {}}, "/conf: unknown field 'conf'; did you mean 'config'"),
+        (
+            {"tasks": [{"id": "a"}], "conf": {}},
+            "/conf: unknown field 'conf'; did you mean 'config'",
+        ),
         ({"tasks": [{"id": "a"}], "config": 1}, "/config: must be an object, not a number"),
-        ({"tasks": [{"id": "a"}], "config": {"max_parallel": 0}}, "/config/max_parallel: must be at"),
+        (
+            {"tasks": [{"id": "a"}], "config": {"max_parallel": 0}},
+            "/config/max_parallel: must be at",
+        ),
         (
             {"tasks": [{"id": "a"}], "config": {"fail_policy": "Never"}},
             "/config/fail_policy: must be SkipDownstream or FailFast",
@@ -259,13 +270,17 @@ def test_a_bad_body_is_refused(body, problem):
         ),
         (
             {"tasks": [{"id": "a", "exec_type": "Shel"}]},
-            "/tasks/0/exec_type: unknown exec_type 'Shel'; did you mean 'Shell'?; installed: "
-            "HttpCall, Local, Odd, Raising, Shell",
+            (
+                "/tasks/0/exec_type: unknown exec_type 'Shel'; did you mean 'Shell'?; installed: "
+                "HttpCall, Local, Odd, Raising, Shell"
+            ),
         ),
         (
             {"tasks": [{"id": "a", "exec_type": "broken"}]},
-            "/tasks/0/exec_type: exec_type Broken (taskhub-test 1.0) cannot be used: "
-            "ImportError: no module named boto3",
+            (
+                "/tasks/0/exec_type: exec_type Broken (taskhub-test 1.0) cannot be used: "
+                "ImportError: no module named boto3"
+            ),
         ),
     ],
 )
@@ -310,7 +325,9 @@ def test_ten_thousand_tasks_load_in_time():
 
 
 def test_one_task_is_read_by_itself():
-    task = load_task({"id": "a", "exec_type": "shell", "exec_command": "x"}, EXECUTORS, SpecLimits())
+    task = load_task(
+        {"id": "a", "exec_type": "shell", "exec_command": "x"}, EXECUTORS, SpecLimits()
+    )
     assert (task.id, task.exec_type) == ("a", "Shell")
 
 
@@ -328,3 +345,25 @@ def test_a_bad_task_is_refused(body, problem):
     with pytest.raises(InvalidError) as caught:
         load_task(body, EXECUTORS, SpecLimits())
     assert problem in str(caught.value)
+
+
+WORDS = st.sampled_from(
+    [*TaskSpec.__slots__, "tasks", "task", "config", "max_parallel", "retryDelay", "Local", "Shell"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(
+    ANYTHING
+    | st.builds(lambda task: {"tasks": [{"id": "a", **task}]}, st.dictionaries(WORDS, ANYTHING))
+)
+def test_no_body_makes_an_error_nobody_meant(body):
+    try:
+        spec = load(body)
+    except InvalidError:
+        return
+    assert load(spec.to_json()) == spec

@@ -85,11 +85,13 @@ def test_every_name_given_twice_is_reported():
 )
 def test_a_hostile_mebibyte_is_read_or_refused_in_bounded_time(data):
     start = time.perf_counter()
+    message = ""
     try:
         parse(data)
     except MalformedError as exc:
-        assert len(str(exc)) < 2000
-    assert time.perf_counter() - start < 2
+        message = str(exc)
+    assert len(message) < 2000
+    assert time.perf_counter() - start < 10  # at most 0.3 s on an idle machine
 
 
 VALUES = st.recursive(
@@ -108,7 +110,7 @@ def test_json_that_others_write_is_read_as_they_meant_it(value):
         assert parse(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
-@given(st.binary(max_size=60) | st.text("[]{}:,\"\\ue19.-0aNI ", max_size=60).map(str.encode))
+@given(st.binary(max_size=60) | st.text('[]{}:,"\\ue19.-0aNI ', max_size=60).map(str.encode))
 def test_no_input_raises_anything_but_malformed(data):
     try:
         value = parse(data)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -35,7 +35,7 @@ NOW_MS = 1_700_000_000_000
 
 
 class Plain(Executor):
-    parameters = {"properties": {"cwd": {"type": "string"}}}
+    parameters: ClassVar = {"properties": {"cwd": {"type": "string"}}}
 
     async def execute(self, context):
         raise NotImplementedError
@@ -49,7 +49,8 @@ class FakeRuns:
         self.calls: list[tuple[Any, ...]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.waiting = 0
+        self.begun = asyncio.Event()
+        self.left = asyncio.Event()
         self.status = Status.SUCCESS
         self.output = Output(stdout="hi\n")
         self.error: Exception | None = None
@@ -62,11 +63,11 @@ class FakeRuns:
         return run_id
 
     async def wait(self, run_id):
-        self.waiting += 1
+        self.begun.set()
         try:
             await self.gate.wait()
         finally:
-            self.waiting -= 1
+            self.left.set()
         return self.views[run_id]
 
     async def get(self, run_id):

@@ -57,7 +57,9 @@ def claims(**changes):
 
 def unsigned(payload) -> str:
     parts = ({"alg": "none", "typ": "JWT"}, payload)
-    encoded = [base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=").decode() for p in parts]
+    encoded = [
+        base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=").decode() for p in parts
+    ]
     return ".".join([*encoded, ""])
 
 
@@ -99,7 +101,9 @@ async def test_any_other_token_gets_the_same_401(site: Site, token: str):
     assert reply.json["message"] == "missing or invalid token"
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YWRtaW46c2VjcmV0", "bearer x y"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic YWRtaW46c2VjcmV0", "bearer x y"]
+)
 async def test_a_header_without_a_token_gets_401(site: Site, header: str):
     assert_error(await site.get("/api/info", token="", Authorization=header), 401)
 
@@ -121,7 +125,7 @@ async def test_a_token_ends_at_logout(site: Site):
     ("role", "allowed"),
     [(Role.VIEWER, False), (Role.RUNNER, False), (Role.OPERATOR, True), (Role.ADMIN, True)],
 )
-async def test_runs_are_made_and_stopped_by_operators(site: Site, role: Role, allowed: bool):
+async def test_runs_are_made_and_stopped_by_operators(site: Site, role: Role, allowed):
     token = site.token if role is Role.ADMIN else await site.token_of(role)
     assert (await site.get("/api/dag/runs", token=token)).status == 200
     for path in ("run", "run_async", "runs/x/cancel", "runs/x/rerun"):

@@ -1,0 +1,17 @@
+"""How much a DAG may hold; defaults as in docs/limits.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecLimits:
+    """Upper bounds of what a task or DAG may say of itself; all inclusive."""
+
+    tasks: int = 10_000
+    name_chars: int = 256
+    exec_command_bytes: int = 64 << 10
+    exec_params_bytes: int = 256 << 10
+    retries: int = 100
+    retry_delay_ms: int = 3_600_000

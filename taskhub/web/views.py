@@ -1,0 +1,196 @@
+"""Domain values as clients see them: every field name of the answers is here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from taskhub.domain.event import Event
+from taskhub.domain.log import LogRecord
+from taskhub.domain.run import Blocker
+from taskhub.domain.task import Status
+from taskhub.ports.executor import Installed
+from taskhub.ports.store import Page, RunRow
+from taskhub.services.runs import RunView, TaskView
+from taskhub.web.offload import encoded
+from taskhub.web.query import to_cursor
+
+DAG_FAILED: Final = "dag failed"
+ROW_BYTES: Final = 1024  # about what a row takes beside its texts
+
+
+def run_item(row: RunRow) -> dict[str, Any]:
+    """Return a run as lists show it."""
+    header, state = row.header, row.state
+    return {
+        "run_id": header.run_id,
+        "name": header.name,
+        "source": header.source.value,
+        "status": int(state.status),
+        "status_name": state.status.word,
+        "start_ts_ms": state.start_ts_ms,
+        "end_ts_ms": state.end_ts_ms,
+        "total": row.total,
+        "success_count": state.success_count,
+        "failed_count": state.failed_count,
+        "skipped_count": state.skipped_count,
+        "message": state.message,
+        "created_ts_ms": header.created_ms,
+        "owner": header.owner,
+        "parent_run_id": header.parent_run_id,
+    }
+
+
+def task_item(task: TaskView) -> dict[str, Any]:
+    """Return a task_run as lists show it."""
+    spec, state = task.row.spec, task.row.state
+    return {
+        "id": state.id,
+        "run_id": state.run_id,
+        "logical_id": spec.id,
+        "task_id": spec.id,
+        "name": spec.name,
+        "exec_type": spec.exec_type,
+        "exec_command": spec.exec_command,
+        "exec_params": dict(spec.exec_params),
+        "deps": list(spec.deps),
+        "status": int(state.status),
+        "status_name": state.status.word,
+        "exit_code": state.exit_code,
+        "duration_ms": state.duration_ms,
+        "message": state.message,
+        "stdout": task.output.stdout,
+        "stderr": task.output.stderr,
+        "attempt": state.attempt,
+        "max_attempts": spec.max_attempts,
+        "start_ts_ms": state.start_ts_ms,
+        "end_ts_ms": state.end_ts_ms,
+        "metadata": dict(state.metadata),
+        "waiting_on": blocker(task.waiting_on),
+    }
+
+
+def blocker(found: Blocker | None) -> dict[str, Any] | None:
+    """Return why a task is not running."""
+    return None if found is None else {"reason": found.reason, **found.detail}
+
+
+def node(task: TaskView) -> dict[str, Any]:
+    """Return a task of an ended run with its result."""
+    state = task.row.state
+    return {
+        "id": task.row.spec.id,
+        "run_id": state.run_id,
+        "result": {
+            "status": int(state.status),
+            "status_name": state.status.word,
+            "message": state.message,
+            "exit_code": state.exit_code,
+            "duration_ms": state.duration_ms,
+            "stdout": task.output.stdout,
+            "stderr": task.output.stderr,
+            "attempt": state.attempt,
+            "max_attempts": task.row.spec.max_attempts,
+            "metadata": dict(state.metadata),
+        },
+    }
+
+
+def run_result(view: RunView) -> dict[str, Any]:
+    """Return an ended run as `POST /api/dag/run` answers."""
+    summary = _summary(view.tasks)
+    return {
+        "ok": not summary["failed"],
+        "message": DAG_FAILED if summary["failed"] else "",
+        "nodes": encoded(node, view.tasks),
+        "run_id": view.row.header.run_id,
+        "summary": {"total": len(view.tasks), **summary},
+    }
+
+
+def _summary(tasks: Sequence[TaskView]) -> dict[str, list[str]]:
+    summary: dict[str, list[str]] = {"success": [], "failed": [], "skipped": []}
+    for task in tasks:
+        status = task.row.state.status
+        if status is Status.SUCCESS:
+            summary["success"].append(task.row.spec.id)
+        elif status.is_failure:
+            summary["failed"].append(task.row.spec.id)
+        elif status is Status.SKIPPED:
+            summary["skipped"].append(task.row.spec.id)
+    return summary
+
+
+def run_detail(view: RunView) -> dict[str, Any]:
+    """Return a run with its spec and its task_runs."""
+    spec = view.spec.to_json()
+    return {
+        "run": run_item(view.row),
+        "spec": {**spec, "tasks": encoded(lambda task: task.to_json(), view.spec.tasks)},
+        "task_runs": encoded(task_item, view.tasks),
+    }
+
+
+def task_ids(ids: Sequence[str]) -> list[dict[str, str]]:
+    """Return under which task_id the logs and events of each task are found."""
+    return [{"logical": task_id, "task_id": task_id} for task_id in ids]
+
+
+def event_item(event: Event) -> dict[str, Any]:
+    """Return an event; what its `extra` holds also stands beside it, as the original sent it."""
+    return {
+        **event.extra,
+        "id": event.id,
+        "task_id": event.task_id,
+        "run_id": event.run_id,
+        "type": "event",
+        "event": event.name.value,
+        "ts_ms": event.ts_ms,
+        "seq": event.seq,
+        "extra": dict(event.extra),
+    }
+
+
+def log_item(numbered: tuple[int, LogRecord]) -> dict[str, Any]:
+    """Return a line under the number it is shown with."""
+    seq, record = numbered
+    segment = record.segment
+    return {
+        "seq": seq,
+        "task_id": record.task_id,
+        "run_id": record.run_id,
+        "dag_run_id": record.run_id,
+        "cron_job_id": None,
+        "worker_id": None,
+        "level": int(segment.level),
+        "stream": int(segment.stream),
+        "message": record.message,
+        "ts_ms": segment.ts_ms,
+        "duration_ms": segment.duration_ms,
+        "attempt": segment.attempt,
+        "fields": dict(record.fields),
+    }
+
+
+def executor_item(installed: Installed) -> dict[str, Any]:
+    """Return an installed executor, or why it cannot be used."""
+    executor = installed.executor
+    return {
+        "name": installed.name,
+        "source": installed.source,
+        "version": installed.version,
+        "parameters": None if executor is None else dict(executor.parameters),
+        "can_reattach": executor is not None and executor.can_reattach,
+        "error": installed.error,
+    }
+
+
+def page(items: object, source: Page[Any]) -> dict[str, Any]:
+    """Return the data of a list."""
+    return {"items": items, "next_cursor": to_cursor(source.next_before)}
+
+
+def tasks_size(tasks: Sequence[TaskView]) -> int:
+    """Return about how many bytes these task_runs take; the exact number would cost too much."""
+    size = ROW_BYTES * len(tasks)
+    return size + sum(len(t.output.stdout) + len(t.output.stderr) for t in tasks[:ROW_BYTES])
