@@ -129,7 +129,12 @@ def bench_noop(rounds):
             chains.append(200 / client.run(chain))
             commits.append(bare_commits())
     limit = f"bare SQLite commits (FULL) {spread(commits)}/s"
-    row("Local noop, 500 side by side, tasks/s", spread(sides), ">= 10,000", "HTTP and JSON included")
+    row(
+        "Local noop, 500 side by side, tasks/s",
+        spread(sides),
+        ">= 10,000",
+        "HTTP and JSON included",
+    )
     row("Local noop, chain of 200, tasks/s", spread(chains), ">= 1,500", limit)
 
 
@@ -159,8 +164,18 @@ class Subscriber(threading.Thread):
         self.last = f'"seq":{last},'.encode()
         self.count = 0
         self.done_at = None
-        send(self.sock, {"token": client.token, "op": "subscribe", "topic": "task_logs",
-                         "task_id": "a", "run_id": run_id, "from": 1, "ack": True})
+        send(
+            self.sock,
+            {
+                "token": client.token,
+                "op": "subscribe",
+                "topic": "task_logs",
+                "task_id": "a",
+                "run_id": run_id,
+                "from": 1,
+                "ack": True,
+            },
+        )
 
     def run(self):
         rest = b""
@@ -189,8 +204,10 @@ def handshake(client):
 
 def send(sock, message):
     data = json.dumps(message).encode()
-    head = bytes([0x81, 0x80 | len(data)]) if len(data) < 126 else (
-        bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big")
+    head = (
+        bytes([0x81, 0x80 | len(data)])
+        if len(data) < 126
+        else (bytes([0x81, 0x80 | 126]) + len(data).to_bytes(2, "big"))
     )
     sock.sendall(head + bytes(4) + data)
 
@@ -231,8 +248,12 @@ def bench_lines(rounds, count=1_000_000):
             pushed.append(subscriber.count / (subscriber.done_at - started))
             growth.append(memory.peak - before)
             subscriber.sock.close()
-    row("1 M lines of one child, stored, lines/s", spread(rates), ">= 300,000",
-        f"bare read + split {spread(limits)}")
+    row(
+        "1 M lines of one child, stored, lines/s",
+        spread(rates),
+        ">= 300,000",
+        f"bare read + split {spread(limits)}",
+    )
     row("  and pushed to one subscriber, lines/s", spread(pushed), ">= 300,000")
     row("  server memory growth, MB", spread(growth), "< 64")
 
@@ -272,8 +293,12 @@ def bench_dag(rounds):
             p99s.append(1000 * statistics.quantiles(waits, n=100)[98])
             worst.append(1000 * max(waits))
     row("10,000-task DAG checked, stored, answered, s", spread(answers, "{:.2f}"), "<= 1")
-    row("  health p99 while it runs, ms", spread(p99s, "{:.1f}"), "< 50",
-        f"slowest {spread(worst, '{:.0f}')}")
+    row(
+        "  health p99 while it runs, ms",
+        spread(p99s, "{:.1f}"),
+        "< 50",
+        f"slowest {spread(worst, '{:.0f}')}",
+    )
 
 
 def bench_start(rounds):
@@ -285,13 +310,22 @@ def bench_start(rounds):
         with server() as client:
             ready.append(client.ready_s)
             rss.append(client.memory_mb())
-    row("start to ready, s", spread(ready, "{:.2f}"), "<= 0.7",
-        f"python + tornado alone {spread(bare, '{:.2f}')}")
+    row(
+        "start to ready, s",
+        spread(ready, "{:.2f}"),
+        "<= 0.7",
+        f"python + tornado alone {spread(bare, '{:.2f}')}",
+    )
     row("idle RSS, MB", spread(rss), "<= 60")
 
 
-BENCHES = {"start": bench_start, "shell": bench_shell, "noop": bench_noop, "lines": bench_lines,
-           "dag": bench_dag}
+BENCHES = {
+    "start": bench_start,
+    "shell": bench_shell,
+    "noop": bench_noop,
+    "lines": bench_lines,
+    "dag": bench_dag,
+}
 
 
 def main():

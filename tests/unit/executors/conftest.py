@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,25 @@ class Marker:
                 continue
         return found
 
+    def sleepers(self) -> list[int]:
+        """Return those of them that are the sleep itself, not the shell around it."""
+        return [pid for pid in self.pids() if read(f"/proc/{pid}/comm") == "sleep\n"]
+
+
+def read(path: str) -> str:
+    """Return the text of a file in /proc, "" if its process is gone."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
 
 @pytest.fixture
-def marker() -> Marker:
-    return Marker()
+def marker() -> Iterator[Marker]:
+    marker = Marker()
+    yield marker
+    for pid in marker.pids():
+        os.kill(pid, 9)
 
 
 @pytest.fixture

@@ -136,7 +136,9 @@ async def test_a_child_has_three_descriptors_default_signals_and_a_session_of_it
     assert int(blocked.split()[1], 16) == 0
     libc_own = 1 << 31 | 1 << 32  # signals 32 and 33, which a C library does not let us set
     assert int(ignored.split()[1], 16) & ~libc_own == 0
-    _, context = await run('read -r line </proc/$$/stat; set -- $line; test "$1" = "$6" && echo own')
+    _, context = await run(
+        'read -r line </proc/$$/stat; set -- $line; test "$1" = "$6" && echo own'
+    )
     assert context.text() == "own\n"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+from pathlib import Path
 
 import pytest
 
+from taskhub.executors.shell import ShellExecutor
 from taskhub.testing.executor_contract import eventually
 
 
@@ -61,7 +62,7 @@ ESCAPES = {
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
 async def test_escapees_are_found(shell, context_of, marker, escape):
     context = context_of(escape.format(m=marker), exec_params={"shell": "bash"})
-    await stop(shell, context, lambda: len(sleepers(marker)) >= 2)
+    await stop(shell, context, lambda: len(marker.sleepers()) >= 2)
     assert not marker.pids()
 
 
@@ -71,7 +72,7 @@ async def test_one_attempt_is_stopped_and_its_neighbour_is_not(shell, context_of
     await eventually(other.pids)
     await stop(shell, context_of(f"setsid sleep {marker} & sleep 99"), marker.pids)
     assert not marker.pids()
-    assert sleepers(other)
+    assert other.sleepers()
     neighbour.cancel()
     await neighbour
     assert not other.pids()
@@ -109,8 +110,6 @@ async def test_a_chain_of_forks_is_caught(shell, context_of, marker):
 
 
 async def test_a_second_cancel_does_not_wait_for_the_grace(context_of, marker):
-    from taskhub.executors.shell import ShellExecutor
-
     shell = ShellExecutor()
     await shell.start({"kill_grace_ms": 3_600_000})
     context = context_of(f"trap '' TERM; echo ready; while :; do sleep {marker}; done")
@@ -127,7 +126,7 @@ async def test_a_second_cancel_does_not_wait_for_the_grace(context_of, marker):
 async def test_many_are_stopped_at_once(shell, context_of, marker):
     contexts = [context_of(f"setsid sleep {marker} & sleep {marker}") for _ in range(40)]
     works = [asyncio.create_task(shell.execute(context)) for context in contexts]
-    await eventually(lambda: len(sleepers(marker)) >= 80)
+    await eventually(lambda: len(marker.sleepers()) >= 80)
     for work in works:
         work.cancel()
     results = await asyncio.wait_for(asyncio.gather(*works), 10)
@@ -135,25 +134,8 @@ async def test_many_are_stopped_at_once(shell, context_of, marker):
     assert not marker.pids()
 
 
-def sleepers(marker) -> list[int]:
-    """Return those that are the sleep itself, not the shell around it."""
-    found = []
-    for pid in marker.pids():
-        try:
-            with open(f"/proc/{pid}/comm") as file:
-                if file.read() == "sleep\n":
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
 def state(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
-
-
-assert os.name == "posix"
