@@ -161,6 +161,8 @@ class Session:
         Either all interests are subscribed to, or an error is raised: `InvalidError` if one names
         no run but needs it, `TooManyError`.
         """
+        if not self._open:
+            return
         if any(not i.run_id and (from_seq or not i.task_id) for i in interests):
             raise InvalidError("needs a run_id")
         new = set(interests) - self._subscriptions.keys()

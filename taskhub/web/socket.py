@@ -102,7 +102,7 @@ class TaskHubSocket(WebSocketHandler):
             self._later(self._limits.auth_timeout_s, self._require_token)
 
     async def on_message(self, message: str | bytes) -> None:
-        if self._session is None:
+        if self._session is None or self._closing:
             return
         try:
             await self._handle(self._session, message)

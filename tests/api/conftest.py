@@ -19,7 +19,7 @@ class Api:
         self.server = server
         self.token = ""
 
-    async def call(self, method, path, body=None, *, raw=None, headers=None, timeout=60):
+    async def call(self, method, path, body=None, *, raw=None, headers=None):
         """Return the status and the JSON of the answer; `raw` is sent as it is."""
         sent = {"Content-Type": "application/json"}
         if self.token:
@@ -32,7 +32,7 @@ class Api:
             method=method,
             headers=sent | (headers or {}),
             body=data,
-            request_timeout=timeout,
+            request_timeout=60,
         )
         response = await AsyncHTTPClient().fetch(request, raise_error=False)
         return response.code, json.loads(response.body)

@@ -436,6 +436,19 @@ async def test_who_never_reads_is_closed_and_others_do_not_notice(run_id):
         assert [key for key in server.bus.logs._subscribers if key == ("t1", "")] == []
 
 
+async def test_who_is_slow_but_never_stops_reading_is_not_closed():
+    async with serving(stall_s=0.2) as server:
+        client = await server.login(watch(), receive_buffer=4096)
+        for _ in range(10):
+            await server.print("t1", *["x" * 1000] * 200)
+        (session,) = server.hub._sessions
+        for _ in range(30):  # 60 KB in 0.9 s: less than one block, and four times the stall
+            await client.reader.readexactly(2000)
+            await server.clock.sleep(0.03)
+        assert session._sink._outbox.all.messages > 0, "it is slow"
+        assert server.hub.sessions == 1
+
+
 async def test_who_is_too_slow_is_told_so_at_the_next_frame(server):
     client = await server.login(watch(run_id=""), receive_buffer=4096)
     while server.hub.sessions:
@@ -457,6 +470,18 @@ async def test_closing_waits_for_nobody():
         assert server.is_clean
         await server.until(lambda: not server.http._connections)
         assert await client.is_over()
+
+
+async def test_commands_after_the_close_frame_are_not_obeyed():
+    async with serving(SocketSettings(abort_s=5)) as server:
+        client = await server.login()
+        server.hub.close()
+        assert await client.recv() == (1001, "server stopping")
+        client.send(watch())
+        client.send({"token": server.token, "op": "explode"})
+        client.send((1001).to_bytes(2, "big"), 8)
+        assert await client.reader.read() == b""
+        assert server.is_clean
 
 
 async def test_when_the_server_stops_clients_are_told(server):

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -101,7 +102,9 @@ def bare_spawn(count=1000, parallel=16):
 
 def bench_shell(rounds):
     tasks = [{"id": f"t{i}", "exec_type": "Shell", "exec_command": "true"} for i in range(1000)]
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import bench_server as b; print(b.bare_spawn())"
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import bench_server as b; print(b.bare_spawn())"
+    )
     bare_command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     bare, ours = [], []
     with server() as client:
@@ -140,8 +143,6 @@ def bench_noop(rounds):
 
 def bare_commits(count=200):
     """Insert one small row a commit, WAL and FULL; return commits a second."""
-    import sqlite3
-
     with tempfile.TemporaryDirectory() as folder:
         db = sqlite3.connect(Path(folder, "x.db"), isolation_level=None)
         db.execute("pragma journal_mode=wal")
@@ -240,7 +241,7 @@ def bench_lines(rounds, count=1_000_000):
             subscriber = Subscriber(client, run_id, count)
             subscriber.start()
             while client.call("GET", f"/api/dag/runs/{run_id}")["data"]["run"]["status"] == 0:
-                time.sleep(0.02)
+                subscriber.join(0.02)
             rates.append(count / (time.perf_counter() - started))
             subscriber.join(60)
             memory.over.set()

@@ -14,9 +14,7 @@ from taskhub.domain.run import Phase, Run, RunHeader, RunStatus, Source, replay,
 from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import ConflictError
 
-HEADER = RunHeader(
-    run_id="r", ord=1, name="n", source=Source.MANUAL, created_ms=0, first_task_id=1
-)
+HEADER = RunHeader(run_id="r", ord=1, name="n", source=Source.MANUAL, created_ms=0, first_task_id=1)
 FAILED = Result.failed("exit code 1")
 SUCCESS = Result()
 
@@ -293,9 +291,9 @@ def test_any_dag_ends_as_the_oracle_says_and_replays_to_the_same_state(tasks, da
     assert {n: s.status for n, s in driver.run.tasks.items()} == expected(tasks, fails)
     again = replay(HEADER, driver.run.spec, driver.events)
     assert again.status is driver.run.status
-    assert [
-        (s.status, s.attempt, s.exit_code, s.message) for s in again.tasks.values()
-    ] == [(s.status, s.attempt, s.exit_code, s.message) for s in driver.run.tasks.values()]
+    assert [(s.status, s.attempt, s.exit_code, s.message) for s in again.tasks.values()] == [
+        (s.status, s.attempt, s.exit_code, s.message) for s in driver.run.tasks.values()
+    ]
 
 
 BATCH_ENDS = {
@@ -305,7 +303,7 @@ BATCH_ENDS = {
     EventName.NODE_END,
     EventName.RUN_END,
 }
-"""A commit never ends between attempt_end and dag_node_end, nor between dag_node_start and attempt_start."""
+"""A commit never ends between attempt_end and dag_node_end, or dag_node_start and attempt_start."""
 
 
 @given(dags(), st.data())

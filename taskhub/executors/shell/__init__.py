@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 
 from taskhub.executors.shell.child import Child
 from taskhub.executors.shell.client import Command, SpawnerClient
+from taskhub.executors.shell.lock import acquire
 from taskhub.executors.shell.reader import Output, PipeReader
 from taskhub.executors.shell.spawner import protocol
 from taskhub.plugin_api import JSON, NO_EXIT_CODE, Context, Executor, Problem, Result, TaskSpec
@@ -31,7 +32,9 @@ TEXT: Final = {"type": "string", "minLength": 1}
 class ShellExecutor(Executor):
     """Runs `exec_command` with `/bin/sh -c`, or with the shell that `exec_params.shell` names.
 
-    Settings: `cwd` (default: the server's), `kill_grace_ms` between SIGTERM and SIGKILL.
+    Settings: `cwd` (default: the server's), `kill_grace_ms` between SIGTERM and SIGKILL, and
+    `state_dir`, a folder that only servers of one data directory share: the next server does not
+    start before the processes of a dead one have ended.
     """
 
     parameters: ClassVar[Mapping[str, Any]] = {
@@ -53,14 +56,16 @@ class ShellExecutor(Executor):
         self._grace_s = KILL_GRACE_MS / 1000
         self._reader: PipeReader | None = None
         self._client: SpawnerClient | None = None
+        self._lock: int | None = None
 
     async def start(self, settings: Mapping[str, Any]) -> None:
         self._grace_s = settings.get("kill_grace_ms", KILL_GRACE_MS) / 1000
         self._cwd = os.fsencode(Path.cwd() / settings.get("cwd", ""))
         self._env = clean_environment(os.environ)
         self._base = {os.fsencode(name): os.fsencode(text) for name, text in self._env.items()}
+        self._lock = await acquire(settings["state_dir"]) if "state_dir" in settings else None
         self._reader = PipeReader()
-        self._client = SpawnerClient.start(self._env, self._reader)
+        self._client = SpawnerClient.start(self._env, self._reader, self._lock)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -69,6 +74,9 @@ class ShellExecutor(Executor):
             await client.close()
         if reader is not None:
             reader.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def check(self, task: TaskSpec) -> Iterable[Problem]:
         if not task.exec_command.strip():
@@ -101,7 +109,7 @@ class ShellExecutor(Executor):
             raise ValueError("the executor is not running")
         if not client.alive:
             log.warning("spawner died, starting another", extra={"pid": client.pid})
-            client = self._client = SpawnerClient.start(self._env, self._reader)
+            client = self._client = SpawnerClient.start(self._env, self._reader, self._lock)
         await client.ready()
         return client
 

@@ -68,17 +68,23 @@ class SpawnerClient:
         self.loop.add_reader(sock.fileno(), self._on_answers)
 
     @classmethod
-    def start(cls, env: Mapping[str, str], reader: PipeReader) -> SpawnerClient:
-        """Start a spawner with this environment; it is usable at once, `ready` a little later."""
+    def start(
+        cls, env: Mapping[str, str], reader: PipeReader, lock: int | None = None
+    ) -> SpawnerClient:
+        """Start a spawner with this environment; it is usable at once, `ready` a little later.
+
+        It keeps the descriptor `lock` open until it ends.
+        """
         ours, theirs = socket.socketpair()
+        kept = (theirs.fileno(),) if lock is None else (theirs.fileno(), lock)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(PROGRAM), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", str(PROGRAM), *map(str, kept)],
                 env=dict(env),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=kept,
                 start_new_session=True,
             )
         except OSError:

@@ -1,4 +1,4 @@
-"""The store fails in every way it can; runs wait, and nothing is lost, doubled or told too early."""
+"""The store fails in every way it can: runs wait, nothing is lost, doubled or told too early."""
 
 from __future__ import annotations
 

@@ -507,6 +507,13 @@ async def test_a_closed_session_leaves_nothing_behind(world):
     assert "catch up a r1" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+async def test_a_closed_session_subscribes_to_nothing(world):
+    world.session.close()
+    world.watch("a", from_seq=1)
+    assert world.session.subscriptions == 0
+    assert not world.bus.logs._subscribers
+
+
 async def test_who_is_stopped_by_another_hearer_of_the_same_news_gets_nothing(world):
     other = FakeSink(room=5)
     world.connect(other)

@@ -19,7 +19,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
-    """Serve the socket whose descriptor is the argument."""
+    """Serve the socket whose descriptor is the first argument; hold on to the others."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         try:
             signal.signal(number, signal.SIG_DFL)
@@ -30,7 +30,8 @@ def main() -> None:
         signal.signal(number, lambda *_: None)  # a handler, because an ignored one is inherited
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     sock = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(sock.fileno(), False)  # noqa: FBT003  # the standard library's own
+    for fd in map(int, sys.argv[1:]):
+        os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own
     gc.disable()
     gc.freeze()
     Spawner(sock).serve()

@@ -179,3 +179,33 @@ async def test_the_first_attempt_need_not_wait_for_start():
     result = await shell.execute(RecordingContext(task_of("Shell", "true")))
     assert result.status == Status.SUCCESS
     await shell.close()
+
+
+STUBBORN = """
+import asyncio, sys
+from taskhub.executors.shell import ShellExecutor
+from taskhub.testing.executor_contract import RecordingContext, task_of
+
+async def main():
+    shell = ShellExecutor()
+    await shell.start({"state_dir": sys.argv[2]})
+    command = f"trap '' TERM; while :; do sleep {sys.argv[1]}; done"
+    await shell.execute(RecordingContext(task_of("Shell", command)))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_new_server_waits_until_the_processes_of_a_dead_one_have_ended(marker, tmp_path):
+    arguments = [sys.executable, "-c", STUBBORN, str(marker), str(tmp_path)]
+    server = subprocess.Popen(arguments)  # noqa: ASYNC220  # the test has nothing else to do
+    try:
+        await eventually(marker.sleepers, "the task runs")
+    finally:
+        server.kill()
+        server.wait()
+    assert marker.pids(), "a task that ignores SIGTERM outlives its server for a moment"
+    shell = ShellExecutor()
+    await shell.start({"state_dir": str(tmp_path)})
+    assert not marker.pids()
+    await shell.close()
