@@ -11,12 +11,13 @@ from taskhub.domain.event import Event, EventName
 from taskhub.domain.ids import IdSource
 from taskhub.domain.result import Output
 from taskhub.domain.run import Run, RunHeader, TaskState
-from taskhub.domain.task import JSON, Status
+from taskhub.domain.task import JSON
 from taskhub.engine.bus import Bus
 from taskhub.engine.insistence import Insistence
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import Batch, RunStore, RunUpdate, TaskOutput, TaskUpdate
 
+COUNT_EVERY_MS: Final = 500
 ROW_CHANGES: Final = frozenset(
     {
         EventName.ATTEMPT_START,
@@ -42,6 +43,7 @@ class Journal:
         self._now_ms = clock.now_ms()
         self._new: list[tuple[RunHeader, DagSpec]] = []
         self._runs: dict[str, Run] = {}
+        self._counted_ms: dict[str, int] = {}
         self._tasks: dict[int, tuple[Run, TaskState]] = {}
         self._outputs: dict[int, TaskOutput] = {}
         self._events: list[Event] = []
@@ -82,10 +84,20 @@ class Journal:
         event = Event(self._ids.take(now), run.id, run.seq + 1, now, name, task_id, extra)
         run.apply(event)
         self._events.append(event)
-        self._runs[run.id] = run
         if name in ROW_CHANGES:
+            self._note_counts(run)
             task = run.tasks[task_id]
             self._tasks[run.header.first_task_id + task.index] = (run, task)
+        elif not task_id:
+            self._runs[run.id] = run
+            if name is EventName.RUN_END:
+                self._counted_ms.pop(run.id, None)
+
+    def _note_counts(self, run: Run) -> None:
+        """Write the run's row again if that was long ago; each task's end changes it a little."""
+        if self._now_ms - self._counted_ms.get(run.id, 0) >= COUNT_EVERY_MS:
+            self._counted_ms[run.id] = self._now_ms
+            self._runs[run.id] = run
 
     async def commit(self) -> None:
         """Store what was recorded, as often as it takes, and publish it."""
@@ -97,39 +109,10 @@ class Journal:
     def _take(self) -> Batch:
         batch = Batch(
             new_runs=self._new,
-            runs=[_run_update(run) for run in self._runs.values()],
-            tasks=[_task_update(row_id, *pair) for row_id, pair in self._tasks.items()],
+            runs=[RunUpdate.of(run) for run in self._runs.values()],
+            tasks=[TaskUpdate.of(run, task) for run, task in self._tasks.values()],
             outputs=list(self._outputs.values()),
             events=self._events,
         )
         self._new, self._runs, self._tasks, self._outputs, self._events = [], {}, {}, {}, []
         return batch
-
-
-def _run_update(run: Run) -> RunUpdate:
-    return RunUpdate(
-        run.id,
-        run.status,
-        run.start_ts_ms,
-        run.end_ts_ms,
-        run.counts[Status.SUCCESS],
-        run.counts[Status.FAILED],
-        run.counts[Status.SKIPPED],
-        run.message,
-    )
-
-
-def _task_update(row_id: int, run: Run, task: TaskState) -> TaskUpdate:
-    return TaskUpdate(
-        row_id,
-        run.id,
-        task.spec.id,
-        task.status,
-        task.attempt,
-        task.exit_code,
-        task.duration_ms,
-        task.message,
-        task.start_ts_ms,
-        task.end_ts_ms,
-        task.metadata,
-    )

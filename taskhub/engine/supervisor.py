@@ -102,12 +102,14 @@ class Supervisor:
         self._refuse_while_failing()
         await self._command(lambda: self._cancel(run_id, task_id, by))
 
-    async def wait(self, run_id: str) -> None:
-        """Return when the run has ended, and that is stored; at once if it is not here."""
-        if run_id in self.runs:
+    async def wait(self, run_id: str) -> Run | None:
+        """Return the run when it has ended, and that is stored; None at once if it is not here."""
+        run = self.runs.get(run_id)
+        if run is not None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.setdefault(run_id, []).append(future)
             await future
+        return run
 
     def adopt(self, run: Run) -> None:
         """Go on with a run of an earlier server; every running attempt of it is lost.

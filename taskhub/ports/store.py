@@ -15,14 +15,18 @@ from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import LogChunk, LogRecord
 from taskhub.domain.result import Output
-from taskhub.domain.run import RunHeader, RunStatus
+from taskhub.domain.run import Run, RunHeader, RunStatus, TaskState
 from taskhub.domain.task import JSON, Status, TaskSpec
 
 T = TypeVar("T")
 
 
 class RunUpdate(NamedTuple):
-    """The changing half of a run's row."""
+    """The changing half of a run's row.
+
+    While a run is under way its counts may lag behind its tasks by a second; at its end they are
+    exact.
+    """
 
     run_id: str
     status: RunStatus
@@ -32,6 +36,21 @@ class RunUpdate(NamedTuple):
     failed_count: int
     skipped_count: int
     message: str
+
+    @classmethod
+    def of(cls, run: Run) -> RunUpdate:
+        """Return the row of a run as it is."""
+        counts = run.counts
+        return cls(
+            run.id,
+            run.status,
+            run.start_ts_ms,
+            run.end_ts_ms,
+            counts[Status.SUCCESS],
+            counts[Status.FAILED],
+            counts[Status.SKIPPED],
+            run.message,
+        )
 
 
 class TaskUpdate(NamedTuple):
@@ -48,6 +67,23 @@ class TaskUpdate(NamedTuple):
     start_ts_ms: int
     end_ts_ms: int
     metadata: Mapping[str, JSON]
+
+    @classmethod
+    def of(cls, run: Run, task: TaskState) -> TaskUpdate:
+        """Return the row of a task as it is."""
+        return cls(
+            run.header.first_task_id + task.index,
+            run.id,
+            task.spec.id,
+            task.status,
+            task.attempt,
+            task.exit_code,
+            task.duration_ms,
+            task.message,
+            task.start_ts_ms,
+            task.end_ts_ms,
+            task.metadata,
+        )
 
 
 class TaskOutput(NamedTuple):

@@ -17,7 +17,17 @@ from taskhub.domain.task import Status
 from taskhub.engine.supervisor import Supervisor
 from taskhub.errors import ConflictError, TooManyError, UnavailableError
 from taskhub.ports.clock import Clock
-from taskhub.ports.store import EventQuery, Page, RunQuery, RunRow, RunStore, TaskQuery, TaskRow
+from taskhub.ports.store import (
+    EventQuery,
+    Page,
+    RunQuery,
+    RunRow,
+    RunStore,
+    RunUpdate,
+    TaskQuery,
+    TaskRow,
+    TaskUpdate,
+)
 
 OUTPUT_BUDGET: Final = 8 * 1024 * 1024
 OUTPUT_SLICE: Final = 16
@@ -145,12 +155,18 @@ class RunService:
 
     async def wait(self, run_id: str) -> RunView:
         """Return the run once it has ended."""
-        await self._supervisor.wait(run_id)
-        return await self.get(run_id)
+        run = await self._supervisor.wait(run_id)
+        if run is None:
+            return await self.get(run_id)
+        rows = [
+            TaskRow(spec=task.spec, state=TaskUpdate.of(run, task)) for task in run.tasks.values()
+        ]
+        views, _ = await self._with_output(rows, cut_early=False)
+        return RunView(row=_row_of(run), spec=run.spec, tasks=views)
 
     async def get(self, run_id: str) -> RunView:
         """Return the run as it is now; raise `NotFoundError`."""
-        row = await self._store.run(run_id)
+        row = self._with_counts(await self._store.run(run_id))
         _, spec = await self._store.load(run_id)
         rows: list[TaskRow] = []
         before: int | None = None
@@ -193,7 +209,8 @@ class RunService:
 
     async def list_runs(self, query: RunQuery, limit: int, before: int | None) -> Page[RunRow]:
         """Return runs, newest first."""
-        return await self._store.runs(query, limit, before)
+        page = await self._store.runs(query, limit, before)
+        return replace(page, items=[self._with_counts(row) for row in page.items])
 
     async def list_tasks(self, query: TaskQuery, limit: int, before: int | None) -> Page[TaskView]:
         """Return task_runs, newest first; a page ends early when it holds much output."""
@@ -216,6 +233,21 @@ class RunService:
             "submitted": supervisor.counters.submitted,
             "finished": supervisor.counters.finished,
         }
+
+    def _with_counts(self, row: RunRow) -> RunRow:
+        """Return the row with the counts of this moment; those in the store may lag behind."""
+        run = self._supervisor.runs.get(row.header.run_id)
+        if run is None or row.state.status is not RunStatus.RUNNING:
+            return row
+        now = RunUpdate.of(run)
+        return replace(
+            row,
+            state=row.state._replace(
+                success_count=now.success_count,
+                failed_count=now.failed_count,
+                skipped_count=now.skipped_count,
+            ),
+        )
 
     async def _with_output(
         self, rows: Sequence[TaskRow], *, cut_early: bool
@@ -243,6 +275,10 @@ class RunService:
         if run is None or row.state.status is not Status.PENDING:
             return None
         return waiting_on(run, run.tasks[row.spec.id])
+
+
+def _row_of(run: Run) -> RunRow:
+    return RunRow(header=run.header, total=len(run.tasks), state=RunUpdate.of(run))
 
 
 def _failed_part(view: RunView) -> DagSpec:

@@ -12,37 +12,39 @@ import msgspec
 from taskhub.domain.task import JSON
 
 CHUNK: Final = 256
+EXACT: Final = 32
 encode_json: Final = msgspec.json.Encoder().encode
 decode_json: Final = msgspec.json.Decoder().decode
 
 
 class RowsStatement:
-    """A statement over a table of parameters, `{rows}` in its text, whose first column is not null.
+    """A statement over a table of parameters, `{rows}` in its text.
 
-    Few texts make the statement cache hit: the number of rows is rounded up to a power of two,
-    and the rows that are missing are of NULLs, which the statement has to pass over.
+    A statement is compiled once for each number of rows and then kept by the connection, so there
+    is one for every number up to `EXACT`, and one for `CHUNK`. `single` is for one row alone.
     """
 
-    def __init__(self, width: int, text: str) -> None:
-        self._width = width
+    def __init__(self, width: int, text: str, single: str = "") -> None:
         row = f"({','.join('?' * width)})"
-        sizes = (1 << i for i in range(CHUNK.bit_length()))
+        sizes = (*range(1, EXACT + 1), CHUNK)
         self._texts = {n: text.replace("{rows}", ",".join([row] * n)) for n in sizes}
+        if single:
+            self._texts[1] = single
 
     def execute(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run the statement for all rows, up to `CHUNK` at once."""
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
-            size = 1 << (len(part) - 1).bit_length()
-            values = [*chain.from_iterable(part)]
-            values += [None] * ((size - len(part)) * self._width)
-            connection.execute(self._texts[size], values)
+        start, end = 0, len(rows)
+        while start < end:
+            left = end - start
+            size = CHUNK if left >= CHUNK else min(left, EXACT)
+            part = rows[start : start + size]
+            connection.execute(self._texts[size], [*chain.from_iterable(part)])
+            start += size
 
 
 def insert(table: str, columns: str, on_conflict: str = "") -> RowsStatement:
     """Return `INSERT INTO` a table; columns are separated by commas."""
-    source = "SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
-    text = f"INSERT INTO {table} ({columns}) {source} {on_conflict}"
+    text = f"INSERT INTO {table} ({columns}) VALUES {{rows}} {on_conflict}"
     return RowsStatement(columns.count(",") + 1, text)
 
 
@@ -52,7 +54,9 @@ def update(table: str, columns: str) -> RowsStatement:
     changes = ", ".join(f"{name} = v.column{i}" for i, name in enumerate(others, 2))
     source = "FROM (VALUES {rows}) AS v"
     text = f"UPDATE {table} SET {changes} {source} WHERE {table}.{key} = v.column1"  # noqa: S608  # constants
-    return RowsStatement(len(others) + 1, text)
+    one = ", ".join(f"{name} = ?{i}" for i, name in enumerate(others, 2))
+    single = f"UPDATE {table} SET {one} WHERE {key} = ?1"  # noqa: S608  # as above
+    return RowsStatement(len(others) + 1, text, single)
 
 
 def select(columns: str, source: str) -> str:
