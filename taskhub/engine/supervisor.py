@@ -24,9 +24,8 @@ from taskhub.errors import ConflictError, NotFoundError, UnavailableError
 
 log = logging.getLogger(__name__)
 
-TICK_SECONDS: Final = 0.004
-SETTLE_BUDGET: Final = 400
-START_BUDGET: Final = 256
+TICK_SECONDS: Final = 0.007
+SETTLE_BUDGET: Final = 500
 
 
 @dataclass(slots=True)
@@ -177,7 +176,7 @@ class Supervisor:
                 break
         self._settle()
         if not self._is_paused:
-            self._start_ready()
+            self._start_ready(deadline)
 
     def _touch(self, run: Run) -> None:
         self._unsettled[run.id] = run
@@ -197,18 +196,17 @@ class Supervisor:
             else:
                 self._scheduler.offer(run)
 
-    def _start_ready(self) -> None:
-        for _ in range(START_BUDGET):
-            pick = self._scheduler.next()
-            if pick is None:
-                return
+    def _start_ready(self, deadline: float) -> None:
+        while pick := self._scheduler.next():
             run, task = pick
             key = attempt_key(run.id, task.index, task.attempt + 1)
             rules.start_attempt(run, task, self._journal.record, attempt_key=key, epoch=self._epoch)
             self._scheduler.running += 1
             self._scheduler.offer(run)
             self._to_start.append(pick)
-        self._wake.set()
+            if perf_counter() > deadline:
+                self._wake.set()
+                return
 
     def _act(self) -> None:
         """Do what the commit allows: nothing before it, all of it after."""
