@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 
 import pytest
 
@@ -146,13 +145,12 @@ async def test_a_client_that_leaves_does_not_stop_its_run(api):
 async def test_ten_thousand_tasks_are_accepted_while_the_server_answers_others(api):
     tasks = [local(f"t{i}", deps=[f"t{i - 1}"][: i > 0]) for i in range(10_000)]
     making = asyncio.create_task(api.post("/api/dag/run_async", {"tasks": tasks}))
-    longest = 0.0
+    answered = 0
     while not making.done():
-        before = time.perf_counter()
         assert (await api.get("/api/health"))[0] == 200
-        longest = max(longest, time.perf_counter() - before)
+        answered += 1
     status, answer = making.result()
     assert status == 200, answer
-    assert longest < 1
+    assert answered > 5, "the server answers others while it reads and checks"
     await api.post(f"/api/dag/runs/{answer['data']['run_id']}/cancel")
     await ended(api, answer["data"]["run_id"])

@@ -280,7 +280,7 @@ task_ids = st.sampled_from(["a", ""])
 positions = st.none() | st.integers(1, 12)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(store | publish | slowness, max_size=6),
     st.lists(store | publish | others | slowness, min_size=4, max_size=30),
@@ -297,7 +297,7 @@ def test_lines_come_from_the_position_on_once_and_in_order(
         assert world.sink.seqs(task) == wanted(world, task, from_seq)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(happen | publish | slowness, max_size=6),
     st.lists(happen | publish | others | slowness, min_size=4, max_size=30),

@@ -174,6 +174,7 @@ class Site:
     clock: FakeClock
     client: AsyncHTTPClient
     settings: WebSettings
+    offload: Offload
     token: str = ""
     failing: list[bool] = field(default_factory=lambda: [False])
 
@@ -265,6 +266,7 @@ async def site() -> AsyncIterator[Site]:
         clock=clock,
         client=client,
         settings=settings,
+        offload=offload,
         token=await auth.login("admin", "secret", "test"),
         failing=failing,
     )

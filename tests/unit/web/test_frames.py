@@ -123,7 +123,7 @@ chunks = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(chunks, st.integers(-1, 40))
 def test_a_chunk_becomes_one_frame_a_line_from_any_number_on(chunk, offset):
     from_seq = chunk.first_seq + offset
