@@ -31,7 +31,7 @@ from taskhub.engine.recovery import recover
 from taskhub.engine.scheduler import Scheduler
 from taskhub.engine.supervisor import Supervisor
 from taskhub.engine.timers import Timers
-from taskhub.errors import NotFoundError
+from taskhub.errors import ConfigError, NotFoundError
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
 from taskhub.services.auth import ADMIN, AuthService, Role
@@ -86,8 +86,14 @@ async def open_stores(config: Config, directory: Path) -> AsyncIterator[Stores]:
 def executor_settings(
     config: Config, directory: Path, installed: Executors
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Return each executor's own table of the configuration, and `state_dir`, a folder for it."""
+    """Return each executor's own table of the configuration, and `state_dir`, a folder for it.
+
+    Raises `ConfigError` for a table that no installed executor would read.
+    """
     tables = {name.lower(): table for name, table in config.executors.items()}
+    if unknown := tables.keys() - installed.keys():
+        names = ", ".join(row.name for row in installed.values())
+        raise ConfigError(f"[executors.{min(unknown)}]: no such executor; installed: {names}")
     return {
         name: {**tables.get(name, {}), "state_dir": str(directory / "executors" / name)}
         for name in installed
@@ -179,7 +185,7 @@ async def _provide_admin(auth: AuthService, stores: Stores, directory: Path, *, 
         await stores.accounts.account(ADMIN)
     except NotFoundError:
         if dev:
-            marker.touch()
+            marker.touch(mode=0o600)
         await auth.create(ADMIN, DEV_PASSWORD if dev else _new_password(directory), Role.ADMIN)
     else:
         if marker.exists() and not dev:

@@ -44,7 +44,7 @@ class RowsStatement:
 
 def insert(table: str, columns: str, on_conflict: str = "") -> RowsStatement:
     """Return `INSERT INTO` a table; columns are separated by commas."""
-    text = f"INSERT INTO {table} ({columns}) VALUES {{rows}} {on_conflict}"
+    text = f"INSERT INTO {table} ({columns}) VALUES {{rows}} {on_conflict}"  # noqa: S608  # constants
     return RowsStatement(columns.count(",") + 1, text)
 
 
