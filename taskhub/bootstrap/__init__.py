@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from taskhub.adapters.systemclock import SystemClock
-from taskhub.bootstrap.machine import bound, make_directory
+from taskhub.bootstrap.machine import bound, forbid_dumps, make_directory
 from taskhub.bootstrap.parts import (
     Engine,
     Stores,
@@ -63,6 +63,8 @@ async def serve(
     """
     clock = clock or SystemClock()
     server = config.server
+    if not config.dev:
+        forbid_dumps()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         directory = make_directory(server.data_dir)

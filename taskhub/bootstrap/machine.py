@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import socket
@@ -13,6 +14,7 @@ from typing import Final
 from taskhub.errors import ConfigError
 
 KEY_BYTES: Final = 32
+PR_SET_DUMPABLE: Final = 4
 
 
 def make_directory(directory: Path) -> Path:
@@ -63,6 +65,12 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         listener.setblocking(False)  # noqa: FBT003  # positional only
         listener.bind(address)
         yield listener
+
+
+def forbid_dumps() -> None:
+    """Keep processes of the same user from reading this one's memory, where the keys are."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def boot_id() -> str:

@@ -553,15 +553,6 @@ async def test_a_socket_too_many_is_told_to_come_later():
         assert await client.recv() == (1013, "too many sockets")
 
 
-async def test_pages_of_other_hosts_are_refused(server):
-    with pytest.raises(Refused) as caught:
-        await server.connect(Origin="http://evil.example")
-    assert caught.value.status == 403
-    assert caught.value.body["ok"] is False
-    client = await server.connect(Origin=f"http://127.0.0.1:{server.port}")
-    await client.close()
-
-
 async def test_a_plain_request_gets_the_envelope(server):
     with pytest.raises(Refused) as caught:
         await server.connect(Upgrade="")

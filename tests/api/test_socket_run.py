@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from urllib.parse import urlsplit
 
+import pytest
+
+from taskhub.bootstrap import serve
 from tests.api.client import ended
+from tests.api.socket_client import Client, Refused
 
 
 async def watch(api, run_id, topic):
@@ -67,3 +73,19 @@ async def test_logout_closes_the_sockets_of_that_token(api):
     assert await socket.read_message() is None
     assert (socket.close_code, socket.close_reason) == (1008, "unauthorized")
     socket.close()
+
+
+async def test_pages_of_other_sites_get_no_socket(api):
+    port = urlsplit(api.url).port
+    with pytest.raises(Refused) as caught:
+        await Client.connect(port, Origin="http://evil.example")
+    assert (caught.value.status, caught.value.body["ok"]) == (403, False)
+    client = await Client.connect(port, Origin=f"http://127.0.0.1:{port}")
+    await client.close()
+
+
+async def test_a_page_behind_a_proxy_gets_one(config):
+    server_settings = replace(config.server, allowed_hosts=("hub.example",))
+    async with serve(replace(config, server=server_settings)) as server:
+        client = await Client.connect(urlsplit(server.url).port, Origin="https://hub.example")
+        await client.close()
