@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Final
@@ -164,7 +164,7 @@ class Run:
         """Return the ready task that should start next: highest priority, then input order."""
         while self.ready:
             task = self.ready[0][2]
-            if task.phase is Phase.READY:
+            if task.phase is Phase.READY and not task.cancel_requested:
                 return task
             heapq.heappop(self.ready)
         return None
@@ -266,7 +266,8 @@ def _task_end(run: Run, task: TaskState, event: Event) -> None:
     if not task.attempt:
         task.start_ts_ms = event.ts_ms
     _close(run, task)
-    if task.status.is_failure and run.spec.fail_policy is FailPolicy.FAIL_FAST:
+    fails_fast = run.spec.fail_policy is FailPolicy.FAIL_FAST
+    if task.status.is_failure and fails_fast and not run.is_stopping:
         run.fail_fast = True
         run.stop()
 
@@ -321,14 +322,6 @@ FOLD_TASK: Final[Mapping[EventName, Callable[[Run, TaskState, Event], None]]] = 
     EventName.REMOTE_DISPATCH: _nothing,
     EventName.REMOTE_FAILED: _nothing,
 }
-
-
-def replay(header: RunHeader, spec: DagSpec, events: Iterable[Event]) -> Run:
-    """Return the run as its events left it."""
-    run = Run(header, spec)
-    for event in events:
-        run.apply(event)
-    return run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
 from taskhub.domain.log import Level, Stream
 from taskhub.domain.result import NO_EXIT_CODE, Output, Result
 from taskhub.domain.task import JSON, Status, TaskSpec
 from taskhub.engine.output import AttemptLog
-from taskhub.ports.executor import Context, Executor
+from taskhub.engine.plain import plain, presentable
+from taskhub.ports.executor import Executor
 
 log = logging.getLogger(__name__)
-
-MESSAGE_LIMIT: Final = 4096
-METADATA_LIMIT: Final = 64 * 1024
 
 
 class Stop:
@@ -57,6 +54,7 @@ class Attempt:
         self.output = output
         self.started_ms = started_ms
         self.stop: Stop | None = None
+        self.is_executing = False
 
     def write(self, stream: Stream, data: bytes) -> None:
         if self.task.capture_output:
@@ -74,60 +72,46 @@ class Attempt:
 async def carry_out(executor: Executor, attempt: Attempt) -> tuple[Result, Output]:
     """Let the executor do its work; whatever it does, the answer is an outcome and its output.
 
-    Cancelling this coroutine after setting `attempt.stop` ends the attempt that way.
+    While `attempt.is_executing`, cancelling this coroutine after setting `attempt.stop` ends the
+    attempt that way. A stop before that keeps the executor from starting; one after it comes too
+    late to change what is known.
     """
-    result = await _judge(executor.execute, attempt)
-    output = await attempt.output.close()
+    result = Result.failed("", NO_EXIT_CODE) if attempt.stop else await _judge(executor, attempt)
     if attempt.stop is not None and result.status is not Status.SUCCESS:
         result = _stopped(attempt.stop, result)
+    output = await attempt.output.close()
     if cut := attempt.output.cut_bytes:
-        result = Result(
-            status=result.status,
-            exit_code=result.exit_code,
-            message=result.message,
-            metadata={**result.metadata, "output_cut_bytes": cut},
-        )
+        result = replace(result, metadata={**result.metadata, "output_cut_bytes": cut})
     return result, output
 
 
-async def _judge(execute: Callable[[Context], Awaitable[Any]], attempt: Attempt) -> Result:
+async def _judge(executor: Executor, attempt: Attempt) -> Result:
+    attempt.is_executing = True
     try:
-        returned = await execute(attempt)
+        return _presentable(await executor.execute(attempt))
     except asyncio.CancelledError:
         if attempt.stop is None:
             return Result.failed("the executor cancelled itself", NO_EXIT_CODE)
         return Result.failed("", NO_EXIT_CODE)
     except Exception as exc:  # noqa: BLE001  # a plugin may raise anything
-        log.info(
-            "executor raised",
-            extra={"run_id": attempt.run_id, "task_id": attempt.task.id, "error": repr(exc)[:500]},
-        )
-        return _presentable(Result.failed(f"{type(exc).__name__}: {exc}"))
-    if isinstance(returned, Result):
-        return _presentable(returned)
-    return Result.failed(f"executor returned {type(returned).__name__}, not a Result")
+        extra = {"run_id": attempt.run_id, "task_id": attempt.task.id, "error": repr(exc)[:500]}
+        log.info("executor raised", extra=extra)
+        return Result.failed(presentable(f"{type(exc).__name__}: {exc}"))
+    finally:
+        attempt.is_executing = False
 
 
-def _presentable(result: Result) -> Result:
-    """Return the result as something that any store and any client can take."""
-    message = result.message[:MESSAGE_LIMIT].encode("utf-8", "replace").decode()
+def _presentable(returned: object) -> Result:
+    """Return what an executor returned as something that any store and any client can take."""
+    if not isinstance(returned, Result):
+        raise TypeError(f"the executor returned {type(returned).__name__}, not a Result")
+    status = Status(returned.status)
     return Result(
-        status=result.status if result.status.is_final else Status.FAILED,
-        exit_code=max(-(2**31), min(2**31 - 1, result.exit_code)),
-        message=message,
-        metadata=_plain(result.metadata) if result.metadata else {},
+        status=status if status.is_final else Status.FAILED,
+        exit_code=max(-(2**31), min(2**31 - 1, int(returned.exit_code))),
+        message=presentable(str(returned.message)),
+        metadata=plain(returned.metadata) if returned.metadata else {},
     )
-
-
-def _plain(metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    try:
-        encoded = msgspec.json.encode(dict(metadata))
-    except (TypeError, ValueError, RecursionError) as exc:
-        return {"metadata_error": f"not JSON: {exc}"[:200]}
-    if len(encoded) > METADATA_LIMIT:
-        return {"metadata_error": f"{len(encoded)} bytes, more than {METADATA_LIMIT}"}
-    plain: dict[str, JSON] = msgspec.json.decode(encoded)
-    return plain
 
 
 def _stopped(stop: Stop, result: Result) -> Result:

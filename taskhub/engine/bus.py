@@ -5,8 +5,7 @@ A publisher never waits: subscribers are called, and must do no more than note w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -36,15 +35,6 @@ class Channel(Generic[T]):
     def __init__(self) -> None:
         self._subscribers: dict[tuple[str, str], dict[Callable[[T], None], None]] = {}
 
-    @contextmanager
-    def subscribe(self, topic: Topic, receive: Callable[[T], None]) -> Iterator[None]:
-        """Call `receive` with everything published on the topic while the block runs."""
-        self.add(topic, receive)
-        try:
-            yield
-        finally:
-            self.remove(topic, receive)
-
     def add(self, topic: Topic, receive: Callable[[T], None]) -> None:
         """Call `receive` with everything published on the topic from now on."""
         self._subscribers.setdefault((topic.task_id, topic.run_id), {})[receive] = None
@@ -59,7 +49,7 @@ class Channel(Generic[T]):
                 del self._subscribers[key]
 
     def publish(self, item: T) -> None:
-        """Hand `item` to every subscriber of its task, its run, or both; each once."""
+        """Hand `item` to every subscription to its task, its run, or both."""
         if not self._subscribers:
             return
         for key in Topic(item.task_id, item.run_id).matches():

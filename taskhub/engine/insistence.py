@@ -36,7 +36,7 @@ class Insistence:
                 await self._clock.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
                 tries += 1
             else:
-                if tries:
+                if self.is_failing:
                     self.is_failing = False
                     log.warning("store available again", extra={"store": self._store})
                 return answer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 from taskhub.domain.dag import DagSpec
@@ -18,6 +20,7 @@ from taskhub.ports.clock import Clock
 from taskhub.ports.store import Batch, RunStore, RunUpdate, TaskOutput, TaskUpdate
 
 COUNT_EVERY_MS: Final = 500
+PUBLISH_SECONDS: Final = 0.005
 ROW_CHANGES: Final = frozenset(
     {
         EventName.ATTEMPT_START,
@@ -103,8 +106,15 @@ class Journal:
         """Store what was recorded, as often as it takes, and publish it."""
         batch = self._take()
         await self._insist(partial(self._store.commit, batch))
-        for event in batch.events:
+        await self._publish(batch.events)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        deadline = perf_counter() + PUBLISH_SECONDS
+        for event in events:
             self._bus.events.publish(event)
+            if perf_counter() > deadline:
+                await asyncio.sleep(0)
+                deadline = perf_counter() + PUBLISH_SECONDS
 
     def _take(self) -> Batch:
         batch = Batch(

@@ -38,11 +38,11 @@ class Missing(Executor):
 
 
 class Live(NamedTuple):
-    """An attempt under way: its asyncio task, whom to tell of its end, its time limit."""
+    """An attempt under way: its asyncio task, whom to tell of its end, timers that end with it."""
 
     task: asyncio.Task[None]
     ended: Callable[[Ended], None]
-    timer: Timer | None
+    timers: list[Timer]
 
 
 class Launcher:
@@ -90,8 +90,9 @@ class Launcher:
             started_ms=self._clock.monotonic_ms(),
         )
         live = asyncio.create_task(self._carry_out(attempt), name=f"attempt {task.attempt_key}")
-        timer = self._limit_time(attempt) if spec.timeout_ms else None
-        self._live[attempt] = Live(live, ended, timer)
+        self._live[attempt] = Live(live, ended, [])
+        if spec.timeout_ms:
+            self._live[attempt].timers.append(self._limit_time(attempt))
         self._by_run.setdefault(run_id, {})[spec.id] = attempt
 
     def _limit_time(self, attempt: Attempt) -> Timer:
@@ -109,6 +110,7 @@ class Launcher:
         if attempt.attempt > 1:
             await attempt.output.continue_numbering()
         result, output = await carry_out(executor, attempt)
+        attempt.output.end()
         live = self._forget(attempt)
         if live is None:
             extra = {"run_id": attempt.run_id, "task_id": attempt.task.id}
@@ -121,14 +123,17 @@ class Launcher:
         live = self._live.get(attempt)
         if live is not None and attempt.stop is None:
             attempt.stop = stop
-            live.task.cancel()
-            self._timers.after(self._stop_grace_ms, lambda: self._abandon(attempt))
+            if attempt.is_executing:
+                live.task.cancel()
+                grace = self._timers.after(self._stop_grace_ms, lambda: self._abandon(attempt))
+                live.timers.append(grace)
 
     def _abandon(self, attempt: Attempt) -> None:
         """Give up on an attempt whose executor does not stop; its end is not awaited any more."""
         live = self._forget(attempt)
         if live is None or attempt.stop is None:
             return
+        attempt.output.end()
         self._abandoned.add(live.task)
         live.task.add_done_callback(self._abandoned.discard)
         extra = {"run_id": attempt.run_id, "task_id": attempt.task.id}
@@ -141,8 +146,8 @@ class Launcher:
         live = self._live.pop(attempt, None)
         if live is None:
             return None
-        if live.timer is not None:
-            live.timer.cancel()
+        for timer in live.timers:
+            timer.cancel()
         of_run = self._by_run[attempt.run_id]
         del of_run[attempt.task.id]
         if not of_run:

@@ -15,6 +15,7 @@ class Loops:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._dead = asyncio.Event()
+        self._is_closing = False
 
     def start(self, name: str, loop: Coroutine[None, None, None]) -> None:
         """Run a loop until `close`."""
@@ -23,9 +24,9 @@ class Loops:
         self._tasks.append(task)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        if self._is_closing:
             return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         log.critical("loop died, server stops", extra={"loop": task.get_name()}, exc_info=error)
         self._dead.set()
 
@@ -40,6 +41,7 @@ class Loops:
 
     async def close(self) -> None:
         """End all loops, the last started first."""
+        self._is_closing = True
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

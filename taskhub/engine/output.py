@@ -17,7 +17,8 @@ from taskhub.domain.result import Output
 from taskhub.domain.task import JSON
 from taskhub.engine.bus import Bus
 from taskhub.engine.insistence import Insistence
-from taskhub.errors import TooLargeError
+from taskhub.engine.plain import plain
+from taskhub.errors import ConflictError, TooLargeError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import LogStore
 
@@ -46,6 +47,8 @@ class Tail:
 
     def add(self, data: bytes) -> None:
         """Append, and drop from the front what is no longer among the last."""
+        if not self._limit:
+            return
         self._parts.append(data)
         self._size += len(data)
         while self._size - len(self._parts[0]) >= self._limit:
@@ -53,7 +56,7 @@ class Tail:
 
     def text(self) -> str:
         """Return the tail as text, cut at a character."""
-        data = b"".join(self._parts)[-self._limit :]
+        data = b"".join(self._parts)[-self._limit :] if self._limit else b""
         start = 0
         while self._size > self._limit and start < min(3, len(data)) and data[start] & 0xC0 == 0x80:  # noqa: PLR2004
             start += 1
@@ -88,6 +91,7 @@ class AttemptLog:
         self._backlog_taken = 0
         self._unstored = 0
         self._progress: asyncio.Event | None = None
+        self._ended = False
 
     @property
     def cut_bytes(self) -> int:
@@ -100,8 +104,7 @@ class AttemptLog:
 
     def write(self, stream: Stream, data: bytes) -> None:
         """Take output as it came; see `taskhub.ports.executor.Context.write`."""
-        if self._backlog > HARD_LIMIT:
-            raise TooLargeError("output is written without waiting for drain()")
+        self._check_open()
         if stream not in self._splitters:
             self._splitters[stream] = LineSplitter(self._limits.line)
             self._tails[stream] = Tail(self._limits.tail)
@@ -117,9 +120,29 @@ class AttemptLog:
         self, message: str, level: Level = Level.INFO, fields: Mapping[str, JSON] | None = None
     ) -> None:
         """Add a line of the executor's or the engine's own."""
+        self._check_open()
         raw = message.encode("utf-8", "replace")
+        if len(raw) > self._room:
+            self._cut_bytes += len(raw)
+            return
+        self._room -= len(raw)
+        self._note(raw, Level(level), plain(fields) if fields else {})
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ConflictError("the attempt is over; its output is closed")
+        if self._backlog > HARD_LIMIT:
+            raise TooLargeError("output is written without waiting for drain()")
+
+    def _note(self, raw: bytes, level: Level, fields: Mapping[str, JSON]) -> None:
         lines = LineSplitter(self._limits.line).feed(raw + b"\n")
-        self._add(Stream.NONE, level, lines, len(raw), fields or {})
+        self._add(Stream.NONE, level, lines, len(raw), fields)
+
+    def end(self) -> None:
+        """Take no more; what an abandoned attempt still writes must not mix with the next one."""
+        self._ended = True
+        self._unstored -= sum(len(segment.lines) for segment in self._segments)
+        self._segments.clear()
 
     async def drain(self) -> None:
         """Wait until there is room for more."""
@@ -128,11 +151,11 @@ class AttemptLog:
 
     async def close(self) -> Output:
         """Store everything there is, and return the ends of the two streams."""
-        for stream, splitter in self._splitters.items():
+        for stream, splitter in self._splitters.items() if not self._ended else ():
             self._add(stream, Level.INFO, splitter.finish(), 0)
-        if self._cut_bytes:
+        if self._cut_bytes and not self._ended:
             text = f"output cut: {self._cut_bytes} bytes beyond the limit are not stored"
-            self.log(text, Level.WARN, {"cut_bytes": self._cut_bytes})
+            self._note(text.encode(), Level.WARN, {"cut_bytes": self._cut_bytes})
         while self._unstored:
             await self._wait_for_progress()
         tails = {stream: tail.text() for stream, tail in self._tails.items()}
@@ -212,6 +235,7 @@ class LogWriter:
         self._ids = ids
         self._waiting: dict[AttemptLog, None] = {}
         self._wake = asyncio.Event()
+        self._storing = asyncio.Lock()
         self._insist = Insistence(clock, "log store")
 
     @property
@@ -232,14 +256,16 @@ class LogWriter:
             waiting, self._waiting = self._waiting, {}
             taken = [(source, source.take(self._ids)) for source in waiting]
             chunks = [chunk for _, part in taken for chunk in part]
-            await self._insist(partial(self._store.append, chunks))
+            async with self._storing:
+                await self._insist(partial(self._store.append, chunks))
             for source, part in taken:
                 source.stored(sum(chunk.count for chunk in part))
             await self._publish(chunks)
 
     async def last_seq(self, task_id: str, run_id: str) -> int:
         """Return the number of the last line stored, or 0."""
-        return await self._insist(partial(self._store.last_seq, task_id, run_id))
+        async with self._storing:
+            return await self._insist(partial(self._store.last_seq, task_id, run_id))
 
     async def _publish(self, chunks: list[LogChunk]) -> None:
         for index, chunk in enumerate(chunks):

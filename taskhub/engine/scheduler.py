@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
+from typing import Final
 
 from taskhub.domain.run import Run, TaskState
+
+SWEEP_AT: Final = 256
 
 
 class Scheduler:
@@ -52,5 +55,8 @@ class Scheduler:
         return None
 
     def forget(self, run: Run) -> None:
-        """Drop a run that has ended."""
+        """Drop a run that has ended; outdated entries must not pile up while no slot is free."""
         self._offers.pop(run.id, None)
+        if len(self._heap) > SWEEP_AT and len(self._heap) > 2 * len(self._offers):
+            self._heap = [(p, t, r) for p, t, r in self._heap if self._offers.get(r.id) == (p, t)]
+            heapq.heapify(self._heap)

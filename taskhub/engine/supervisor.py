@@ -14,18 +14,21 @@ from typing import Final
 from taskhub.domain import rules
 from taskhub.domain.ids import attempt_key
 from taskhub.domain.result import Output, Result
+from taskhub.domain.retry import retry_delay_ms
 from taskhub.domain.run import Phase, Run, RunStatus, TaskState
 from taskhub.engine.attempt import CANCEL, SHUTDOWN, Attempt
 from taskhub.engine.journal import Journal
 from taskhub.engine.launcher import STOP_GRACE_MS, Ended, Launcher
 from taskhub.engine.scheduler import Scheduler
-from taskhub.engine.timers import Timers
+from taskhub.engine.timers import Timer, Timers
 from taskhub.errors import ConflictError, NotFoundError, UnavailableError
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.007
 SETTLE_BUDGET: Final = 500
+STORE_GRACE_S: Final = 5.0
+"""How long an orderly stop waits for a store that does not answer."""
 
 
 @dataclass(slots=True)
@@ -71,7 +74,8 @@ class Supervisor:
         self._to_stop: list[Attempt] = []
         self._told: list[asyncio.Future[None]] = []
         self._ended: list[Run] = []
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._retries: dict[str, dict[str, Timer]] = {}
         self._wake = asyncio.Event()
         self._is_paused = False
 
@@ -106,8 +110,12 @@ class Supervisor:
         run = self.runs.get(run_id)
         if run is not None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.setdefault(run_id, []).append(future)
-            await future
+            waiters = self._waiters.setdefault(run_id, set())
+            waiters.add(future)
+            try:
+                await future
+            finally:
+                waiters.discard(future)
         return run
 
     def adopt(self, run: Run) -> None:
@@ -141,10 +149,17 @@ class Supervisor:
     async def stop(self, grace_s: float) -> None:
         """Start nothing more; wait for what runs, then end it; return when all is stored."""
         self._is_paused = True
+        await self._store_all()  # with what is being stored now, the last attempts start
         await self._launcher.drain(grace_s)
         self._launcher.stop_all(SHUTDOWN)
         await self._launcher.drain(STOP_GRACE_MS / 1000 + 1)
-        await self._command(lambda: None)
+        await self._store_all()
+
+    async def _store_all(self) -> None:
+        try:
+            await asyncio.wait_for(self._command(lambda: None), STORE_GRACE_S)
+        except TimeoutError:
+            log.error("store does not answer, the next start recovers what it lacks")  # noqa: TRY400
 
     def _refuse_while_failing(self) -> None:
         if self._journal.is_failing:
@@ -220,6 +235,8 @@ class Supervisor:
         ended, self._ended = self._ended, []
         for run in ended:
             self.runs.pop(run.id, None)
+            for timer in self._retries.pop(run.id, {}).values():
+                timer.cancel()
             told.extend(self._waiters.pop(run.id, ()))
             log.info("run ended", extra={"run_id": run.id, "status": run.status.word})
         for future in told:
@@ -261,11 +278,16 @@ class Supervisor:
             self._inbox.append(lambda: self._retry(run, task))
             self._wake.set()
 
-        self._timers.after(task.retry_at_ms - self._journal.now_ms, due)
+        # a clock that was ahead and has been set right must not make the pause longer
+        left = task.retry_at_ms - self._journal.now_ms
+        pause = min(left, retry_delay_ms(task.spec, task.attempt))
+        self._retries.setdefault(run.id, {})[task.spec.id] = self._timers.after(pause, due)
 
     def _retry(self, run: Run, task: TaskState) -> None:
-        rules.retry_now(run, task, self._journal.record)
-        self._touch(run)
+        if run.id in self.runs:
+            self._retries[run.id].pop(task.spec.id, None)
+            rules.retry_now(run, task, self._journal.record)
+            self._touch(run)
 
     def _take_up(self, run: Run) -> None:
         self._journal.add_run(run)

@@ -15,7 +15,7 @@ from taskhub.domain.result import Output
 from taskhub.domain.run import Blocker, Run, RunHeader, RunStatus, Source, waiting_on
 from taskhub.domain.task import Status
 from taskhub.engine.supervisor import Supervisor
-from taskhub.errors import ConflictError, TooManyError, UnavailableError
+from taskhub.errors import ConflictError, NotFoundError, TooManyError, UnavailableError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import (
     EventQuery,
@@ -77,6 +77,7 @@ class RunService:
         self._queued_limit = queued_limit
         self._by_key: dict[str, asyncio.Task[str]] = {}
         self._submissions: set[asyncio.Task[str]] = set()
+        self._arriving: set[str] = set()
 
     async def submit(
         self,
@@ -128,12 +129,39 @@ class RunService:
     ) -> str:
         if unique and (known := await self._store.run_by_key(unique)):
             return known
-        await self._store.check_room()
-        if len(self._supervisor.runs) >= self._queued_limit:
-            raise TooManyError(f"{self._queued_limit} runs are queued already", retry_after_s=10)
         now = self._clock.now_ms()
-        header = RunHeader(
-            run_id=new_run_id(now, self._random),
+        run_id = new_run_id(now, self._random)
+        self._check_queue()
+        self._arriving.add(run_id)
+        try:
+            await self._store.check_room()
+            header = self._header(run_id, now, spec, source, owner, unique, parent)
+            large = len(spec.tasks) > LARGE_RUN
+            run = await asyncio.to_thread(Run, header, spec) if large else Run(header, spec)
+            await self._supervisor.submit(run)
+        finally:
+            self._arriving.discard(run_id)
+        return run_id
+
+    def _check_queue(self) -> None:
+        """Raise `TooManyError` if as many runs are here, or being stored, as may be."""
+        here = self._supervisor.runs
+        arriving = sum(run_id not in here for run_id in self._arriving)
+        if len(here) + arriving >= self._queued_limit:
+            raise TooManyError(f"{self._queued_limit} runs are queued already", retry_after_s=10)
+
+    def _header(
+        self,
+        run_id: str,
+        now: int,
+        spec: DagSpec,
+        source: Source,
+        owner: str,
+        unique: str,
+        parent: str,
+    ) -> RunHeader:
+        return RunHeader(
+            run_id=run_id,
             ord=self._ids.take(now),
             name=spec.name,
             source=source,
@@ -143,15 +171,13 @@ class RunService:
             parent_run_id=parent,
             unique_key=unique,
         )
-        large = len(spec.tasks) > LARGE_RUN
-        run = await asyncio.to_thread(Run, header, spec) if large else Run(header, spec)
-        await self._supervisor.submit(run)
-        return run.id
 
     async def close(self) -> None:
-        """Wait for submissions under way."""
+        """Wait a moment for submissions under way; what is not stored by then was not answered."""
         if self._submissions:
-            await asyncio.wait(set(self._submissions))
+            _, late = await asyncio.wait(set(self._submissions), timeout=STORED_WITHIN_S)
+            for task in late:
+                task.cancel()
 
     async def wait(self, run_id: str) -> RunView:
         """Return the run once it has ended."""
@@ -185,8 +211,13 @@ class RunService:
         Raises `NotFoundError`, or `ConflictError` if it has ended.
         """
         if run_id in self._supervisor.runs:
-            await self._supervisor.cancel(run_id, task_id, by)
-            return
+            try:
+                await self._supervisor.cancel(run_id, task_id, by)
+            except NotFoundError as exc:
+                if exc.kind != "run":  # else it ended while the command waited for its turn
+                    raise
+            else:
+                return
         row = await self._store.run(run_id)
         raise ConflictError(f"run {run_id} has already ended: {row.state.status.word}")
 

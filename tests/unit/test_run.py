@@ -10,7 +10,7 @@ from taskhub.domain import rules
 from taskhub.domain.dag import DagSpec, FailPolicy
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.result import Result
-from taskhub.domain.run import Phase, Run, RunHeader, RunStatus, Source, replay, waiting_on
+from taskhub.domain.run import Phase, Run, RunHeader, RunStatus, Source, waiting_on
 from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import ConflictError
 
@@ -21,6 +21,14 @@ SUCCESS = Result()
 
 def task(name, deps="", **more):
     return TaskSpec(id=name, name=name, exec_type="Local", deps=tuple(deps.split()), **more)
+
+
+def replay(spec, events):
+    """Return the run as its events left it."""
+    run = Run(HEADER, spec)
+    for event in events:
+        run.apply(event)
+    return run
 
 
 class Driver:
@@ -289,7 +297,7 @@ def test_any_dag_ends_as_the_oracle_says_and_replays_to_the_same_state(tasks, da
             again = driver.run.tasks[name].attempt <= fails[name]
             driver.end(name, FAILED if again else SUCCESS)
     assert {n: s.status for n, s in driver.run.tasks.items()} == expected(tasks, fails)
-    again = replay(HEADER, driver.run.spec, driver.events)
+    again = replay(driver.run.spec, driver.events)
     assert again.status is driver.run.status
     assert [(s.status, s.attempt, s.exit_code, s.message) for s in again.tasks.values()] == [
         (s.status, s.attempt, s.exit_code, s.message) for s in driver.run.tasks.values()
@@ -316,7 +324,7 @@ def test_a_replay_cut_anywhere_goes_on_to_the_same_end(tasks, data):
     again = Driver.__new__(Driver)
     again.events = driver.events[:cut]
     again.epoch = 2
-    again.run = replay(HEADER, driver.run.spec, again.events)
+    again.run = replay(driver.run.spec, again.events)
     again.settle()
     for state in again.run.tasks.values():
         if state.phase is Phase.RUNNING:

@@ -66,7 +66,7 @@ class Script(Executor):
 class Engine:
     """One server's engine over a store that outlives it."""
 
-    def __init__(self, stores, clock, executor, *, limit=8, limits=None, runs=None):
+    def __init__(self, stores, clock, executor, *, limit=8, limits=None, runs=None, queued=10_000):
         self.stores = stores
         self.clock = clock
         self.script = executor
@@ -74,6 +74,7 @@ class Engine:
         self.events = []
         self.ids = IdSource()
         self.limit = limit
+        self.queued = queued
         self.limits = limits or OutputLimits()
         self.run_store = runs or stores.runs
 
@@ -100,6 +101,7 @@ class Engine:
             clock=self.clock,
             ids=ids,
             random=Random(epoch),
+            queued_limit=self.queued,
         )
         await recover(self.stores.runs, self.supervisor)
         loops = {"writer": self.writer, "timers": self.timers, "supervisor": self.supervisor}

@@ -9,7 +9,7 @@ from taskhub.domain.ids import IdSource
 from taskhub.domain.log import Level, Stream
 from taskhub.engine.bus import Bus, Topic
 from taskhub.engine.output import HARD_LIMIT, HIGH_WATER, AttemptLog, LogWriter, OutputLimits
-from taskhub.errors import TooLargeError, UnavailableError
+from taskhub.errors import ConflictError, TooLargeError, UnavailableError
 from taskhub.testing.clock import FakeClock
 
 
@@ -192,3 +192,39 @@ async def test_a_line_of_the_executors_own_has_level_and_fields(writer, gate):
 async def test_an_attempt_that_prints_nothing_stores_nothing(writer, gate):
     output = await open_log(writer).close()
     assert (output.stdout, gate.calls) == ("", 0)
+
+
+async def test_lines_of_its_own_count_towards_the_cap(writer, gate):
+    log = open_log(writer, attempt=10)
+    log.log("12345678")
+    log.log("123456")
+    await log.close()
+    assert (await lines(gate))[0][2] == "12345678"
+    assert log.cut_bytes == 6
+
+
+async def test_fields_that_are_not_json_are_replaced(writer, gate):
+    log = open_log(writer)
+    log.log("x", fields={"path": object()})
+    await log.close()
+    (record,) = await gate.read("t", "r", 1, 10)
+    assert "not JSON" in record.fields["error"]
+
+
+async def test_after_its_end_nothing_is_taken(writer, gate):
+    log = open_log(writer)
+    log.write(Stream.STDOUT, b"one\ntw")
+    await log.close()
+    log.end()
+    with pytest.raises(ConflictError):
+        log.write(Stream.STDOUT, b"o\n")
+    with pytest.raises(ConflictError):
+        log.log("three")
+    await log.close()
+    assert [message for _, _, message in await lines(gate)] == ["one", "tw"]
+
+
+async def test_no_tail_is_kept_where_none_is_wanted(writer):
+    log = open_log(writer, tail=0)
+    log.write(Stream.STDOUT, b"x\n")
+    assert (await log.close()).stdout == ""

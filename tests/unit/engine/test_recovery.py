@@ -103,3 +103,15 @@ async def test_log_lines_of_a_later_attempt_are_numbered_on(engine, script, cloc
         (3, "three", 2),
     ]
     await after.kill()
+
+
+async def test_a_clock_that_was_ahead_does_not_make_a_pause_longer(engine, script, clock):
+    await engine.submit(task("a", retry_count=1, retry_delay_ms=1000))
+    await engine.until_started("a#1")
+    script.end("a#1", Result.failed("no"))
+    await engine.until(engine.is_idle)
+    clock.set_wall(clock.now_ms() - 86_400_000)
+    after = await restart(engine)
+    await clock.advance(1.1)
+    await after.until_started("a#2")
+    await after.kill()

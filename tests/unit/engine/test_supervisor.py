@@ -8,8 +8,9 @@ from taskhub.domain.dag import FailPolicy
 from taskhub.domain.event import EventName
 from taskhub.domain.run import RunStatus
 from taskhub.domain.task import Status
-from taskhub.errors import ConflictError, NotFoundError, UnavailableError
+from taskhub.errors import ConflictError, NotFoundError, TooManyError, UnavailableError
 from taskhub.plugin_api import Result
+from taskhub.testing.faults import FaultyRunStore
 from tests.unit.engine.conftest import Engine, task
 
 WHOLE = [
@@ -193,7 +194,7 @@ async def test_an_executor_that_does_not_stop_is_abandoned(engine, script, clock
 async def test_an_executor_may_not_return_nonsense(engine, script):
     script.instant = {"status": "ok"}
     view = await engine.runs.wait(await engine.submit(task("a")))
-    assert view.tasks[0].row.state.message == "executor returned dict, not a Result"
+    assert view.tasks[0].row.state.message == "TypeError: the executor returned dict, not a Result"
 
 
 async def test_an_uninstalled_executor_fails_its_task(engine):
@@ -205,7 +206,7 @@ async def test_metadata_that_is_not_json_is_replaced(engine, script):
     script.instant = Result(metadata={"x": object()}, message="\ud800")
     view = await engine.runs.wait(await engine.submit(task("a")))
     state = view.tasks[0].row.state
-    assert "metadata_error" in state.metadata
+    assert "not JSON" in state.metadata["error"]
     assert state.message == "?"
 
 
@@ -257,3 +258,114 @@ async def test_10000_tasks_side_by_side_end(engine, script):
     assert view.row.state.success_count == 10_000
     seqs = [e.seq for e in await engine.stores.runs.history(run_id, 0, 100_000)]
     assert seqs == list(range(1, 70_003))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        Result.failed(ValueError("not a text")),
+        Result(status="ok"),
+        Result(exit_code="one"),
+        Result(metadata=7),
+    ],
+)
+async def test_a_result_with_wrong_types_ends_the_attempt_all_the_same(engine, script, nonsense):
+    script.instant = nonsense
+    run_id = await engine.submit(task("a"))
+    view = await engine.runs.wait(run_id)
+    assert view.tasks[0].row.state.status.is_final
+
+
+async def test_a_stop_while_the_output_is_being_stored_changes_nothing(engine, script, stores):
+    gate = asyncio.Event()
+    append = stores.logs.append
+
+    async def held(chunks):
+        await gate.wait()
+        await append(chunks)
+
+    stores.logs.append = held
+    script.output = b"hello\n"
+    script.instant = Result()
+    run_id = await engine.submit(task("a"), task("b", "a"))
+    await engine.until_started("a#1")
+    await engine.runs.cancel(run_id, by="admin")
+    gate.set()
+    view = await engine.runs.wait(run_id)
+    assert statuses(view) == {"a": Status.SUCCESS, "b": Status.CANCELED}
+    assert view.tasks[0].output.stdout == "hello\n"
+
+
+async def test_cancelling_a_large_fail_fast_run_takes_each_task_once(engine, script):
+    tasks = (task(f"t{i}") for i in range(2000))
+    run_id = await engine.submit(*tasks, policy=FailPolicy.FAIL_FAST)
+    run = engine.supervisor.runs[run_id]
+    await engine.until_started("t0#1")
+    await engine.runs.cancel(run_id, by="admin")
+    assert len(run.agenda) <= 4000
+    view = await engine.runs.wait(run_id)
+    assert view.row.state.failed_count == 2000
+
+
+async def test_a_canceled_task_does_not_start_while_others_are_settled(engine, script):
+    blocker = await engine.submit(task("a"), task("b"), max_parallel=1)
+    await engine.until_started("a#1")
+    await engine.runs.cancel(blocker, by="admin", task_id="b")
+    run = engine.supervisor.runs[blocker]
+    assert run.best_ready() is None
+    script.end("a#1")
+    view = await engine.runs.wait(blocker)
+    assert statuses(view)["b"] is Status.CANCELED
+
+
+async def test_runs_that_end_leave_nothing_behind(engine, script, clock):
+    script.instant = Result.failed("no")
+    for _ in range(300):
+        run_id = await engine.submit(task("a", retry_count=1, timeout_ms=60_000))
+        await engine.runs.cancel(run_id, by="admin")
+        await engine.runs.wait(run_id)
+    supervisor = engine.supervisor
+    assert supervisor.runs == supervisor._retries == supervisor._waiters == {}
+    assert len(supervisor._scheduler._heap) <= 256
+    assert len(engine.timers._heap) <= 512
+    assert engine.launcher._live == engine.launcher._by_run == {}
+
+
+async def test_a_caller_that_goes_away_is_not_remembered(engine, script):
+    run_id = await engine.submit(task("a"))
+    waiting = asyncio.create_task(engine.runs.wait(run_id), name="wait")
+    await engine.until(lambda: engine.supervisor._waiters.get(run_id))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert engine.supervisor._waiters[run_id] == set()
+
+
+async def test_a_stop_waits_for_what_is_just_being_stored(stores, clock, script):
+    store = FaultyRunStore(stores.runs)
+    engine = await Engine(stores, clock, script, runs=store).start()
+    run_id = await engine.submit(task("a"), task("b", "a"))
+    await engine.until_started("a#1")
+    store.pause()
+    commits = len(store.calls)
+    script.end("a#1")
+    await engine.until(lambda: len(store.calls) > commits)
+    stopping = asyncio.create_task(engine.supervisor.stop(0), name="stop")
+    await asyncio.sleep(0)
+    store.resume()
+    await stopping
+    states = {t.row.spec.id: t.row.state for t in (await engine.runs.get(run_id)).tasks}
+    assert states["a"].status is Status.SUCCESS
+    assert states["b"].message.startswith("lost: the server was stopped")
+    await engine.kill()
+
+
+async def test_the_queue_counts_what_is_being_stored(stores, clock, script):
+    store = FaultyRunStore(stores.runs)
+    engine = await Engine(stores, clock, script, runs=store, queued=2).start()
+    store.pause()
+    calls = [asyncio.create_task(engine.submit(task("a")), name="submit") for _ in range(5)]
+    await engine.until(lambda: sum(call.done() for call in calls) == 3)
+    store.resume()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(end, TooManyError) for end in ended) == 3
+    await engine.kill()
