@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ async def started(
     finally:
         for row in reversed(rows.values()):
             if row.executor is not None:
-                await _guarded(row, "close", row.executor.close(), close_s)
+                await _guarded(row, "close", row.executor.close, close_s)
 
 
 def _precedence(point: EntryPoint) -> tuple[str, bool, str, str]:
@@ -114,15 +115,20 @@ def _row(point: EntryPoint) -> Installed:
 async def _start(row: Installed, settings: Mapping[str, Any], limit_s: float) -> Installed:
     if row.executor is None:
         return row
-    error = await _guarded(row, "start", row.executor.start(settings), limit_s)
-    return replace(row, executor=None, error=error) if error else row
+    error = await _guarded(row, "start", partial(row.executor.start, settings), limit_s)
+    if not error:
+        return row
+    await _guarded(row, "close", row.executor.close, limit_s)  # of what it had already taken
+    return replace(row, executor=None, error=error)
 
 
-async def _guarded(row: Installed, step: str, work: Awaitable[None], limit_s: float) -> str:
+async def _guarded(
+    row: Installed, step: str, work: Callable[[], Awaitable[None]], limit_s: float
+) -> str:
     """Await a plugin's own code; return what went wrong, "" if nothing did."""
     try:
         async with asyncio.timeout(limit_s) as limit:
-            await work
+            await work()
     except TimeoutError as exc:
         late = f"{step} took longer than {limit_s:g} s"
         error = late if limit.expired() else f"{step}: {_describe(exc)}"

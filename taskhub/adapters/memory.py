@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
@@ -217,9 +217,15 @@ class MemoryLogStore:
         ]
         return sorted(found, key=lambda chunk: chunk.id)[:limit]
 
-    async def expire(self, before_ms: int, max_bytes: int, limit: int = 100) -> int:
+    async def expire(
+        self, before_ms: int, max_bytes: int, limit: int = 100, keep: Collection[str] = ()
+    ) -> int:
         excess = sum(chunk.size for chunk in self._all()) - max_bytes
-        ages = {p: max(c.ts_ms for c in chunks.values()) for p, chunks in self._chunks.items()}
+        ages = {
+            pair: max(chunk.ts_ms for chunk in chunks.values())
+            for pair, chunks in self._chunks.items()
+            if not any(chunk.run_id in keep for chunk in chunks.values())
+        }
         deleted = 0
         for pair in sorted(ages, key=lambda pair: ages[pair])[:limit]:
             if ages[pair] >= before_ms and excess <= 0:

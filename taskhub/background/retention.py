@@ -46,7 +46,11 @@ class Retention:
         """Delete all that is too old by now; what fails is left for the next time."""
         now = self._clock.now_ms()
         await _purge("runs", lambda: self._runs.expire(now - self._run_ms))
-        await _purge("logs", lambda: self._logs.expire(now - self._log_ms, self._log_bytes))
+        await _purge("logs", lambda: self._expire_logs(now - self._log_ms))
+
+    async def _expire_logs(self, before_ms: int) -> int:
+        active = await self._runs.active()
+        return await self._logs.expire(before_ms, self._log_bytes, keep=active)
 
 
 async def _purge(what: str, expire: Callable[[], Awaitable[int]]) -> None:

@@ -9,7 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from taskhub.adapters.systemclock import SystemClock
-from taskhub.bootstrap.machine import bound, forbid_dumps, make_directory
+from taskhub.bootstrap.machine import (
+    bound,
+    forbid_dumps,
+    make_directory,
+    raise_descriptor_limit,
+)
 from taskhub.bootstrap.parts import (
     Engine,
     Stores,
@@ -18,6 +23,7 @@ from taskhub.bootstrap.parts import (
     open_auth,
     open_services,
     open_stores,
+    refuse_bad_settings,
     run_engine,
 )
 from taskhub.config import Config
@@ -63,6 +69,7 @@ async def serve(
     """
     clock = clock or SystemClock()
     server = config.server
+    raise_descriptor_limit()
     if not config.dev:
         forbid_dumps()
     async with AsyncExitStack() as stack:
@@ -77,6 +84,7 @@ async def serve(
         installed = discover() if executors is None else executors
         settings = executor_settings(config, directory, installed)
         installed = await enter(started(installed, settings))
+        refuse_bad_settings(config, installed)
         engine = await enter(run_engine(config, clock, stores, installed))
         services = await enter(open_services(config, clock, stores, installed, engine, auth))
         url = await enter(listen(config, services, listener, ws_listener))

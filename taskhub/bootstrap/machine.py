@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from taskhub.errors import ConfigError
 
 KEY_BYTES: Final = 32
 PR_SET_DUMPABLE: Final = 4
+DESCRIPTORS: Final = 65_536
 
 
 def make_directory(directory: Path) -> Path:
@@ -65,6 +67,14 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         listener.setblocking(False)  # noqa: FBT003  # positional only
         listener.bind(address)
         yield listener
+
+
+def raise_descriptor_limit() -> None:
+    """Use what the machine allows: each socket takes one descriptor, each Shell attempt two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, DESCRIPTORS), hard))
 
 
 def forbid_dumps() -> None:

@@ -47,8 +47,12 @@ from taskhub.web.offload import Offload
 from taskhub.web.socket import SocketSettings
 
 DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
+DEV_NOTE: Final = "--dev: admin's password is 123456; the next start without --dev makes a new one"
 BACKLOG: Final = 1024
-IDLE_S: Final = 120.0
+BUFFERED_BYTES: Final = 64 << 10
+"""What a handler that does not stream gets of a body; those of the API stream, and count."""
+HEADER_BYTES: Final = 64 << 10
+IDLE_S: Final = 60.0
 BODY_S: Final = 120.0
 """Seconds that a connection may wait for its next request, and a body may take to arrive."""
 
@@ -98,6 +102,14 @@ def executor_settings(
         name: {**tables.get(name, {}), "state_dir": str(directory / "executors" / name)}
         for name in installed
     }
+
+
+def refuse_bad_settings(config: Config, started: Executors) -> None:
+    """Raise `ConfigError` if an executor that the configuration speaks of did not start with it."""
+    for name in config.executors:
+        row = started[name.lower()]
+        if row.error:
+            raise ConfigError(f"[executors.{row.name}]: {row.error}")
 
 
 @asynccontextmanager
@@ -160,15 +172,14 @@ async def open_auth(
     config: Config, clock: Clock, stores: Stores, directory: Path
 ) -> AsyncIterator[AuthService]:
     """Know the accounts; on the first start, make the one of the administrator."""
-    throttle = Throttle(
-        clock, failures=config.auth.login_failures, window_ms=config.auth.login_window_s * 1000
-    )
+    failures, window_ms = config.auth.login_failures, config.auth.login_window_s * 1000
     auth = AuthService(
         stores.accounts,
         secret_key(directory / "secret.key"),
         clock,
         token_ttl_ms=config.auth.token_ttl_s * 1000,
-        throttle=throttle,
+        throttle=Throttle(clock, failures=failures, window_ms=window_ms),
+        addresses=Throttle(clock, failures=10 * failures, window_ms=window_ms),
     )
     await auth.start()
     try:
@@ -179,7 +190,7 @@ async def open_auth(
 
 
 async def _provide_admin(auth: AuthService, stores: Stores, directory: Path, *, dev: bool) -> None:
-    """Make `admin` if there is none; replace the well-known password of a --dev installation."""
+    """Make `admin` if there is none; let the well-known password of --dev in with --dev only."""
     marker = directory / "dev-password"
     try:
         await stores.accounts.account(ADMIN)
@@ -187,10 +198,14 @@ async def _provide_admin(auth: AuthService, stores: Stores, directory: Path, *, 
         if dev:
             marker.touch(mode=0o600)
         await auth.create(ADMIN, DEV_PASSWORD if dev else _new_password(directory), Role.ADMIN)
-    else:
-        if marker.exists() and not dev:
-            await auth.change(ADMIN, password=_new_password(directory))
-            marker.unlink()
+        return
+    if dev and not marker.exists():
+        marker.touch(mode=0o600)
+        await auth.change(ADMIN, password=DEV_PASSWORD)
+        print(DEV_NOTE, file=sys.stderr, flush=True)  # noqa: T201
+    elif marker.exists() and not dev:
+        await auth.change(ADMIN, password=_new_password(directory))
+        marker.unlink()
 
 
 def _new_password(directory: Path) -> str:
@@ -289,6 +304,12 @@ def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
 
 def _serve_on(listener: socket.socket, app: Application) -> HTTPServer:
     listener.listen(BACKLOG)
-    server = HTTPServer(app, idle_connection_timeout=IDLE_S, body_timeout=BODY_S)
+    server = HTTPServer(
+        app,
+        idle_connection_timeout=IDLE_S,
+        body_timeout=BODY_S,
+        max_body_size=BUFFERED_BYTES,
+        max_header_size=HEADER_BYTES,
+    )
     server.add_socket(listener)
     return server

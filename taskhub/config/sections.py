@@ -77,7 +77,10 @@ class Limits:
     running_attempts: int = setting(64, "Attempts that run at once, over all runs.", least=1)
     queued_runs: int = setting(10_000, "Runs not ended yet; above, a new one gets 429.", least=1)
     line_bytes: int = setting(
-        16 << 10, "Length at which an output line is continued in the next record.", least=64
+        16 << 10,
+        "Length at which an output line is continued in the next record.",
+        least=64,
+        most=128 << 10,
     )
     output_bytes: int = setting(
         64 << 20, "Output kept of one attempt; what is beyond is counted and marked.", least=1024

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from taskhub.domain.task import TaskSpec
@@ -15,6 +15,8 @@ from taskhub.errors import Problem
 GUESSES: Final = 5
 CANDIDATES: Final = 300
 LENGTH_SLACK: Final = 2
+SHOWN: Final = 128
+"""Characters of a name in a message: as many as a good id may have."""
 
 
 class FailPolicy(StrEnum):
@@ -53,15 +55,15 @@ class DagSpec:
         )
 
 
-def check_graph(tasks: Sequence[TaskSpec]) -> list[Problem]:
-    """Return everything that keeps the tasks from being a DAG, pointers as in the request body.
+def check_graph(tasks: Sequence[TaskSpec], most: int = 1000) -> list[Problem]:
+    """Return what keeps the tasks from being a DAG, up to `most` problems.
 
-    Costs O(tasks + edges). The cycle is named (`a -> b -> a`), an unknown dependency comes with
-    the nearest id there is.
+    Pointers are those of the request body. Costs O(tasks + edges). The cycle is named
+    (`a -> b -> a`), an unknown dependency comes with the nearest id there is.
     """
     if not tasks:
         return [Problem("/tasks", "a DAG needs at least one task")]
-    problems = [*_duplicates(tasks), *_unknown_deps(tasks)]
+    problems = list(islice(chain(_duplicates(tasks), _unknown_deps(tasks)), most))
     if not problems and (cycle := find_cycle({task.id: task.deps for task in tasks})):
         problems.append(Problem("/tasks", f"cycle: {' -> '.join(cycle)}"))
     return problems
@@ -71,7 +73,7 @@ def _duplicates(tasks: Sequence[TaskSpec]) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for index, task in enumerate(tasks):
         if (seen := first.setdefault(task.id, index)) != index:
-            message = f"duplicate id {task.id!r}, already used by task {seen}"
+            message = f"duplicate id {task.id[:SHOWN]!r}, already used by task {seen}"
             yield Problem(f"/tasks/{index}/id", message)
 
 
@@ -85,7 +87,7 @@ def _unknown_deps(tasks: Sequence[TaskSpec]) -> Iterator[Problem]:
             near = nearest(dep, ids) if guesses > 0 else None
             guesses -= 1
             hint = f"; did you mean {near!r}?" if near else ""
-            message = f"task {task.id!r} depends on unknown task {dep!r}{hint}"
+            message = f"task {task.id[:SHOWN]!r} depends on unknown task {dep[:SHOWN]!r}{hint}"
             yield Problem(f"/tasks/{index}/deps/{place}", message)
 
 
@@ -95,6 +97,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     A comparison takes up to 0.1 ms: whoever sends thousands of long names must not keep a
     processor busy for minutes.
     """
+    if len(name) > SHOWN:
+        return None
     alike = (other for other in known if abs(len(other) - len(name)) <= LENGTH_SLACK)
     near = difflib.get_close_matches(name, islice(alike, CANDIDATES), n=1)
     return near[0] if near else None

@@ -53,7 +53,7 @@ def _settle_task(run: Run, task: TaskState, record: Record) -> int:
     if run.cancel_requested or task.cancel_requested:
         return _close_canceled(run, task, record)
     if run.fail_fast:
-        return _skip(run, task, "another task failed, and fail_policy is FailFast", record)
+        return _close_fast(run, task, record)
     if task.phase is not Phase.WAITING:
         return 0
     if culprit := _failed_dep(run, task):
@@ -75,9 +75,19 @@ def _skip(run: Run, task: TaskState, reason: str, record: Record) -> int:
     return 1
 
 
+def _close_fast(run: Run, task: TaskState, record: Record) -> int:
+    """Skip a task that never started; end one that waits to be retried with what it had."""
+    if not task.attempt:
+        return _skip(run, task, "another task failed, and fail_policy is FailFast", record)
+    message = f"{task.message}; no retry, for another task failed"
+    last = Result(status=task.outcome, exit_code=task.exit_code, message=message)
+    _end_task(run, task, last, record)
+    return 2
+
+
 def _close_canceled(run: Run, task: TaskState, record: Record) -> int:
     if not task.cancel_requested:
-        record(run, EventName.TASK_CANCELED, task.spec.id, NOTHING)
+        record(run, EventName.TASK_CANCELED, task.spec.id, {"by": run.canceled_by})
     canceled = Result(status=Status.CANCELED, exit_code=NO_EXIT_CODE, message="canceled")
     _end_task(run, task, canceled, record)
     return 3

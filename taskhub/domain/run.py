@@ -84,6 +84,7 @@ class TaskState:
         "index",
         "message",
         "metadata",
+        "outcome",
         "phase",
         "retry_at_ms",
         "spec",
@@ -109,6 +110,7 @@ class TaskState:
         self.duration_ms = 0
         self.message = ""
         self.metadata: Mapping[str, JSON] = {}
+        self.outcome = Status.PENDING
 
 
 class Run:
@@ -133,6 +135,7 @@ class Run:
         self.end_ts_ms = 0
         self.message = ""
         self.cancel_requested = False
+        self.canceled_by = ""
         self.fail_fast = False
         self.running = 0
         self.left = len(self.tasks)
@@ -199,8 +202,9 @@ def _run_start(run: Run, event: Event) -> None:
     run.agenda.extend(task for task in run.tasks.values() if not task.deps_left)
 
 
-def _run_cancel(run: Run, _event: Event) -> None:
+def _run_cancel(run: Run, event: Event) -> None:
     run.cancel_requested = True
+    run.canceled_by = str(event.extra["by"])
     run.stop()
 
 
@@ -245,6 +249,7 @@ def _attempt_end(run: Run, task: TaskState, event: Event) -> None:
     task.exit_code = _int(extra["exit_code"])
     task.duration_ms = _int(extra["duration_ms"])
     task.message = str(extra["message"])
+    task.outcome = Status(_int(extra["status"]))
     metadata = extra.get("metadata", {})
     task.metadata = metadata if isinstance(metadata, dict) else {}
     is_lost = task.metadata.get("outcome") == "unknown"

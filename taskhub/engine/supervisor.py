@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Final
@@ -29,14 +28,6 @@ TICK_SECONDS: Final = 0.007
 SETTLE_BUDGET: Final = 500
 STORE_GRACE_S: Final = 5.0
 """How long an orderly stop waits for a store that does not answer."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Tasks taken in and ended since the server started."""
-
-    submitted: int = 0
-    finished: int = 0
 
 
 LOST: Final = Ended(Result.lost("the server stopped while the attempt was running"), Output(), 0)
@@ -62,7 +53,7 @@ class Supervisor:
         epoch: int,
     ) -> None:
         self.runs: dict[str, Run] = {}
-        self.counters = Counters()
+        self.submitted = 0
         self._journal = journal
         self._launcher = launcher
         self._timers = timers
@@ -94,7 +85,6 @@ class Supervisor:
         if self._is_paused:
             raise UnavailableError("the server is stopping and takes no new runs")
         self._refuse_while_failing()
-        self.counters.submitted += len(run.tasks)
         await self._command(lambda: self._take_up(run))
 
     async def cancel(self, run_id: str, task_id: str | None, by: str) -> None:
@@ -124,6 +114,7 @@ class Supervisor:
         For use before `run`: recovery.
         """
         self.runs[run.id] = run
+        self.submitted += run.left
         for task in run.tasks.values():
             if task.phase is Phase.RUNNING:
                 self._scheduler.running += 1
@@ -269,8 +260,6 @@ class Supervisor:
         self._journal.add_output(run, task, end.output)
         if task.retry_at_ms:
             self._await_retry(run, task)
-        else:
-            self.counters.finished += 1
         self._touch(run)
 
     def _await_retry(self, run: Run, task: TaskState) -> None:
@@ -292,6 +281,7 @@ class Supervisor:
     def _take_up(self, run: Run) -> None:
         self._journal.add_run(run)
         self.runs[run.id] = run
+        self.submitted += len(run.tasks)
         rules.start_run(run, self._journal.record)
         self._touch(run)
 

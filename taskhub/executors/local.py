@@ -22,7 +22,7 @@ RETURN_MAX: Final = 4096
 JSON_TYPES: Final[Mapping[object, tuple[str, tuple[type, ...]]]] = {
     name: (word, types)
     for kind, word, types in (
-        (str, "a string", (str,)),
+        (str, "a string, number or boolean", (str, int, float, bool)),
         (int, "an integer", (int,)),
         (float, "a number", (int, float)),
         (bool, "true or false", (bool,)),
@@ -113,9 +113,16 @@ class Function:
             for key, parameter in signature.parameters.items()
             if key != "context" and parameter.kind in _BY_KEYWORD
         }
+        self._texts = {k for k, p in self._parameters.items() if p.annotation in {str, "str"}}
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
     def __call__(self, arguments: Mapping[str, Any], context: Context | ThreadContext) -> Any:  # noqa: ANN401  # as it was written
+        texts = {
+            key: _to_text(value)
+            for key, value in arguments.items()
+            if key in self._texts and not isinstance(value, str)
+        }
+        arguments = {**arguments, **texts}
         if self._wants_context:
             return self._call(**arguments, context=context)
         return self._call(**arguments)
@@ -138,9 +145,14 @@ _BY_KEYWORD: Final = (
 )
 
 
+def _to_text(value: JSON) -> JSON:
+    """Return a scalar as the text of it; others stay as they are."""
+    return json.dumps(value) if isinstance(value, int | float) else value
+
+
 def _check_type(key: str, value: JSON, annotation: object) -> Iterator[Problem]:
     word, types = JSON_TYPES.get(annotation, ("", ()))
-    if types and not (isinstance(value, types) and isinstance(value, bool) == (bool in types)):
+    if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
         yield Problem(f"/exec_params/{key}", f"must be {word}")
 
 

@@ -7,7 +7,7 @@ it happened whole or not at all, and the caller repeats the very same call until
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -277,11 +277,13 @@ class LogStore(Protocol):
         """Return up to `limit` chunks of a run (of one task) with `id` above `after_id`, by id."""
         ...
 
-    async def expire(self, before_ms: int, max_bytes: int, limit: int = 100) -> int:
+    async def expire(
+        self, before_ms: int, max_bytes: int, limit: int = 100, keep: Collection[str] = ()
+    ) -> int:
         """Delete the lines of up to `limit` (task, run) pairs, oldest first; return how many.
 
         Deleted is what was last written before `before_ms`, and whatever is oldest while more
-        than `max_bytes` of text is stored.
+        than `max_bytes` of text is stored. Lines of the runs in `keep` stay: numbers go on there.
         """
         ...
 

@@ -19,6 +19,8 @@ ADMIN: Final = "admin"
 TOKEN_TTL_MS: Final = 2 * 3_600_000
 CACHE_MS: Final = 5_000
 CACHE_SIZE: Final = 1_000
+ADDRESS_FAILURES: Final = 50
+"""More than for a name: behind a proxy everybody has the same address."""
 PRUNE_MS: Final = 60_000
 
 
@@ -82,12 +84,14 @@ class AuthService:
         *,
         token_ttl_ms: int = TOKEN_TTL_MS,
         throttle: Throttle | None = None,
+        addresses: Throttle | None = None,
         passwords: Passwords | None = None,
     ) -> None:
         self._accounts = accounts
         self._clock = clock
         self._tokens = Tokens(key, clock, token_ttl_ms)
         self._throttle = throttle or Throttle(clock)
+        self._addresses = addresses or Throttle(clock, failures=ADDRESS_FAILURES)
         self._passwords = passwords or Passwords()
         self._revoked: dict[str, int] = {}
         self._pruned_ms = 0
@@ -107,16 +111,21 @@ class AuthService:
 
         An unknown name costs the same time as a wrong password.
         """
-        keys = f"user {username[:128]}", f"address {address}"
-        self._throttle.check(*keys)
+        name = username[:128]
+        self._check_failures(name, address)
         async with self._passwords.turn():
-            self._throttle.check(*keys)  # those who waited before may have failed meanwhile
+            self._check_failures(name, address)  # those who waited before may have failed
             account = await self._verified(username, password)
         if account is None:
-            self._throttle.failed(*keys)
+            self._throttle.failed(name)
+            self._addresses.failed(address)
             raise UnauthorizedError("wrong username or password")
-        self._throttle.forget(keys[0])
+        self._throttle.forget(name)
         return self._tokens.issue(account)
+
+    def _check_failures(self, name: str, address: str) -> None:
+        self._throttle.check(name)
+        self._addresses.check(address)
 
     async def authenticate(self, token: str) -> Principal:
         """Return whose token it is; raise `UnauthorizedError`, always with the same words."""

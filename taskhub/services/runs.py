@@ -31,6 +31,7 @@ from taskhub.ports.store import (
 
 OUTPUT_BUDGET: Final = 8 * 1024 * 1024
 OUTPUT_SLICE: Final = 16
+ROWS_SLICE: Final = 50
 SMALL_OUTPUT: Final = 64 * 1024
 MOST_OUTPUTS: Final = 1024
 LARGE_RUN: Final = 500
@@ -45,6 +46,14 @@ class TaskView:
     row: TaskRow
     output: Output
     waiting_on: Blocker | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many characters its texts have."""
+        spec, output = self.row.spec, self.output
+        params = spec.exec_params
+        texts = len(str(params)) if params else 0
+        return texts + len(spec.exec_command) + len(output.stdout) + len(output.stderr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +117,15 @@ class RunService:
                 "the store does not answer; whether the run was stored is not known yet: "
                 "repeat the request with the same Idempotency-Key"
             )
+        if key:
+            await self._check_parent(task.result(), parent)
         return task.result()
+
+    async def _check_parent(self, run_id: str, parent: str) -> None:
+        """Raise `ConflictError` if a key's run is not of the kind that was asked for."""
+        header = (await self._store.run(run_id)).header
+        if header.parent_run_id != parent:
+            raise ConflictError(f"this Idempotency-Key was used for another request: run {run_id}")
 
     def _keep(self, task: asyncio.Task[str], unique: str) -> None:
         """Let a submission end even if the caller goes away, and let repeats find it."""
@@ -245,9 +262,17 @@ class RunService:
 
     async def list_tasks(self, query: TaskQuery, limit: int, before: int | None) -> Page[TaskView]:
         """Return task_runs, newest first; a page ends early when it holds much output."""
-        page = await self._store.task_runs(query, limit, before)
-        views, cut = await self._with_output(page.items, cut_early=True)
-        return Page(items=views, next_before=cut or page.next_before)
+        views: list[TaskView] = []
+        size = 0
+        while True:
+            wanted = min(ROWS_SLICE, limit - len(views))
+            page = await self._store.task_runs(query, wanted, before)
+            part, cut = await self._with_output(page.items, cut_early=True)
+            views += part
+            size += sum(view.size for view in part)
+            before = cut or page.next_before
+            if before is None or cut or len(views) >= limit or size >= OUTPUT_BUDGET:
+                return Page(items=views, next_before=before)
 
     async def list_events(self, query: EventQuery, limit: int, before: int | None) -> Page[Event]:
         """Return events, newest first."""
@@ -261,8 +286,8 @@ class RunService:
             "workers": supervisor.limit,
             "queued": max(0, left - supervisor.running),
             "running": supervisor.running,
-            "submitted": supervisor.counters.submitted,
-            "finished": supervisor.counters.finished,
+            "submitted": supervisor.submitted,
+            "finished": max(0, supervisor.submitted - left),
         }
 
     def _with_counts(self, row: RunRow) -> RunRow:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from taskhub.domain.dag import DagSpec, FailPolicy, check_graph
-from taskhub.domain.task import JSON, TaskSpec
+from taskhub.domain.task import ID_PATTERN, JSON, TaskSpec
 from taskhub.errors import Problem
 from taskhub.ports.executor import Executors
 from taskhub.spec.fields import Fields, Findings, kind
@@ -22,14 +22,18 @@ PLACE: Final = re.compile(r"/tasks/(\d+)(?:/(\w+)(?:/(\d+))?)?")
 MAX_PARALLEL: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
-    """A task that was read, and where its parts stood in the body."""
+    """A task that was read, and where its parts stood in the body.
+
+    `places` says where each dependency first stood; made when somebody asks.
+    """
 
     task: TaskSpec
     pointer: str
     deps_pointer: str
     deps: JSON
+    places: dict[str, int] | None = None
 
 
 def load_dag(body: JSON, executors: Executors, limits: SpecLimits) -> DagSpec:
@@ -122,8 +126,8 @@ def _task(value: JSON, pointer: str, reader: TaskReader, findings: Findings) -> 
 
 
 def _check_graph(reads: Sequence[Read], findings: Findings, whole: str = "/tasks") -> None:
-    """Note what the graph lacks; tasks without an id were noted already and are left out."""
-    named = [read for read in reads if read.task.id]
+    """Note what the graph lacks; tasks without a good id were noted already and are left out."""
+    named = [read for read in reads if ID_PATTERN.fullmatch(read.task.id)]
     if named:
         for problem in check_graph([read.task for read in named]):
             pointer = _pointer(problem.pointer, named)
@@ -139,8 +143,10 @@ def _pointer(pointer: str, reads: Sequence[Read]) -> str | None:
     if found[2] != "deps":
         return f"{read.pointer}/{found[2]}"
     assert isinstance(read.deps, list)  # noqa: S101  # else it would have no dependencies
-    place = read.deps.index(read.task.deps[int(found[3])])
-    return f"{read.deps_pointer}/deps/{place}"
+    if read.places is None:
+        named = [(i, dep) for i, dep in enumerate(read.deps) if isinstance(dep, str)]
+        read.places = {dep: i for i, dep in reversed(named)}
+    return f"{read.deps_pointer}/deps/{read.places[read.task.deps[int(found[3])]]}"
 
 
 def _fail_policy(config: Fields) -> FailPolicy:

@@ -13,5 +13,6 @@ class SpecLimits:
     name_chars: int = 256
     exec_command_bytes: int = 64 << 10
     exec_params_bytes: int = 256 << 10
+    metadata_bytes: int = 64 << 10
     retries: int = 100
     retry_delay_ms: int = 3_600_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -72,13 +74,26 @@ def _compile(schema: Any) -> Check:  # noqa: ANN401  # a plugin's
 
     validator = Draft202012Validator(schema, registry=Registry())  # the default one fetches URLs
 
+    known = list(schema.get("properties", ()))
+
     def check(params: object) -> Complaints:
         try:
-            return tuple(
-                ("".join(f"/{escape(str(step))}" for step in error.absolute_path), error.message)
-                for error in validator.iter_errors(params)
-            )
+            errors = validator.iter_errors(params)
+            return tuple(found for error in errors for found in _complaints(error, known))
         except Exception as exc:  # noqa: BLE001  # a broken schema of a plugin
             return (("", f"cannot be checked: {exc!r:.{LONGEST}}"),)
 
     return check
+
+
+def _complaints(error: Any, known: Sequence[str]) -> Iterator[tuple[str, str]]:  # noqa: ANN401  # jsonschema's
+    path = "".join(f"/{escape(str(step))}" for step in error.absolute_path)
+    if error.validator != "additionalProperties" or error.absolute_path:
+        yield path, error.message
+        return
+    patterns = error.schema.get("patternProperties", ())
+    for name in error.instance:
+        if name not in known and not any(re.search(pattern, name) for pattern in patterns):
+            near = difflib.get_close_matches(name[:LONGEST], known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{path}/{escape(name)}", f"unknown parameter{hint}"

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from taskhub.domain.task import JSON
 from taskhub.errors import MalformedError, Problem
@@ -95,10 +95,11 @@ def _children(node: JSON) -> Iterable[JSON]:
 
 def _duplicates(value: JSON, twice: list[tuple[dict[str, Any], str]]) -> Iterator[Problem]:
     names = {id(found): name for found, name in twice[:SHOWN]}
-    for pointer, node in walk(value):
+    for place, node in walk(value):
         if isinstance(node, dict) and id(node) in names:
             name = names[id(node)]
-            yield Problem(f"{pointer}/{escape(name)}", f"the name {name[:80]!r} is given twice")
+            message = f"the name {name[:80]!r} is given twice"
+            yield Problem(f"{to_pointer(place)}/{escape(name)}", message)
 
 
 def _is_suspect(data: bytes) -> bool:
@@ -110,10 +111,12 @@ def _is_suspect(data: bytes) -> bool:
 
 def _unfit(value: JSON) -> Iterator[Problem]:
     left = SHOWN
-    for pointer, node in walk(value):
-        if left and (message := _unfit_leaf(node)):
+    for place, node in walk(value):
+        if message := _unfit_leaf(node):
             left -= 1
-            yield Problem(pointer, message)
+            yield Problem(to_pointer(place), message)
+            if not left:
+                return
 
 
 def _unfit_leaf(node: JSON) -> str:
@@ -138,16 +141,35 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def walk(value: JSON) -> Iterator[tuple[str, JSON]]:
-    """Yield every value within `value`, itself first, with its JSON pointer (RFC 6901)."""
-    stack: list[tuple[str, JSON]] = [("", value)]
+class Place(NamedTuple):
+    """Where a value stands: the place of what holds it, and the name or index within."""
+
+    holder: Place | None
+    step: str | int
+
+
+def walk(value: JSON) -> Iterator[tuple[Place | None, JSON]]:
+    """Yield every value within `value`, itself first, with its place.
+
+    A place costs the same at any depth; its pointer is made of it only where one is asked for.
+    """
+    stack: list[tuple[Place | None, JSON]] = [(None, value)]
     while stack:
-        pointer, node = stack.pop()
-        yield pointer, node
+        place, node = stack.pop()
+        yield place, node
         if isinstance(node, dict):
-            stack.extend((f"{pointer}/{escape(name)}", node[name]) for name in reversed(node))
+            stack.extend((Place(place, name), node[name]) for name in reversed(node))
         elif isinstance(node, list):
-            stack.extend((f"{pointer}/{i}", node[i]) for i in range(len(node) - 1, -1, -1))
+            stack.extend((Place(place, i), node[i]) for i in range(len(node) - 1, -1, -1))
+
+
+def to_pointer(place: Place | None) -> str:
+    """Return the JSON pointer (RFC 6901) of a place."""
+    steps: list[str] = []
+    while place is not None:
+        steps.append(escape(place.step) if isinstance(place.step, str) else str(place.step))
+        place = place.holder
+    return "".join(f"/{step}" for step in reversed(steps))
 
 
 def escape(name: str) -> str:

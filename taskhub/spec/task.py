@@ -51,7 +51,7 @@ class TaskReader:
             priority=_priority(fields),
             queue=_queue(fields),
             capture_output=fields.flag("capture_output", default=True),
-            metadata=fields.object("metadata"),
+            metadata=self._metadata(fields),
             idempotent=fields.flag("idempotent", default=False),
         )
         if installed is not None and installed.executor is not None:
@@ -76,6 +76,13 @@ class TaskReader:
             return installed
         fields.findings.graph(Problem(f"{fields.pointer}/exec_type", message))
         return None
+
+    def _metadata(self, fields: Fields) -> Mapping[str, JSON]:
+        metadata = fields.object("metadata")
+        most = self._limits.metadata_bytes
+        if metadata and len(encoded(metadata)) > most:
+            fields.wrong("metadata", f"is larger than {most} bytes")
+        return metadata
 
     def _retry_delay(self, fields: Fields) -> int:
         name = "retry_delay_ms"

@@ -158,6 +158,13 @@ class LogStoreContract:
         assert found == ["r4", "r5"]
         assert await stores.logs.expire(0, 0) == 2
 
+    async def test_lines_of_kept_runs_stay(self, stores: Stores) -> None:
+        await stores.logs.append([chunk(i, 1, ["x"], run=f"r{i}") for i in (1, 2, 3)])
+        assert await stores.logs.expire(T0 + 10, 0, keep=["r1", "r3"]) == 1
+        found = [record.run_id for _, record in await stores.logs.read_task("t", 1, 10)]
+        assert found == ["r1", "r3"]
+        assert await stores.logs.expire(T0 + 10, 0, keep=["r1", "r3"]) == 0
+
     async def test_no_more_expire_than_asked(self, stores: Stores) -> None:
         for i in range(1, 6):
             await stores.logs.append([chunk(i, 1, ["x" * 100], run=f"r{6 - i}", ts_ms=T0 - i)])

@@ -24,20 +24,26 @@ class Credential:
         self._on_end = on_end
         self._token = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._meanwhile: list[Revocation] = []
+        self._meanwhile: list[Revocation] | None = None
         self._hear_no_more: Callable[[], None] | None = None
 
     async def check(self, token: JSON) -> None:
         """Accept a good token, or none if there was a good one; raise `UnauthorizedError`."""
-        if self.principal is not None and token in {None, self._token}:
+        if self.principal is not None and token is None:
             return
         if not isinstance(token, str):
             raise UnauthorizedError("missing or invalid token")
+        if self.principal is not None and token == self._token:
+            return
         if self._hear_no_more is None:
             self._hear_no_more = self._auth.subscribe_revocations(self._hear)
-        self._meanwhile.clear()
-        principal = await self._auth.authenticate(token)
-        if any(revocation.covers(principal) for revocation in self._meanwhile):
+        meanwhile: list[Revocation] = []
+        self._meanwhile = meanwhile
+        try:
+            principal = await self._auth.authenticate(token)
+        finally:
+            self._meanwhile = None
+        if any(revocation.covers(principal) for revocation in meanwhile):
             raise UnauthorizedError("missing or invalid token")
         self.principal, self._token = principal, token
         self._wait_for_expiry(principal)
@@ -50,7 +56,8 @@ class Credential:
             self._timer.cancel()
 
     def _hear(self, revocation: Revocation) -> None:
-        self._meanwhile.append(revocation)
+        if self._meanwhile is not None:
+            self._meanwhile.append(revocation)
         if self.principal is not None and revocation.covers(self.principal):
             self._on_end()
 

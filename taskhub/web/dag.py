@@ -28,7 +28,7 @@ class MakingHandler(ApiHandler):
     def idempotency_key(self) -> str:
         """Return the header's key, or an empty string."""
         key = self.request.headers.get("Idempotency-Key", "")
-        if key and not KEY.fullmatch(key):
+        if "Idempotency-Key" in self.request.headers and not KEY.fullmatch(key):
             raise InvalidError("Idempotency-Key must be 1 to 128 printable ASCII characters")
         return key
 

@@ -10,7 +10,8 @@ from tornado.httputil import HTTPServerRequest
 from taskhub.errors import InvalidError, Problem
 from taskhub.spec.strict_json import INT64_MAX, INT64_MIN
 
-INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+UINT64_MAX: Final = 2**64 - 1
+INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 CURSOR: Final = re.compile(r"c([0-9a-f]{1,16})")
 
 
@@ -44,8 +45,8 @@ class Query:
         value = self.text(name)
         if value is None:
             return None
-        if INTEGER.fullmatch(value) and INT64_MIN <= (number := int(value)) <= INT64_MAX:
-            return number
+        if INTEGER.fullmatch(value) and INT64_MIN <= (number := int(value)) <= UINT64_MAX:
+            return min(number, INT64_MAX)  # the seed has unsigned numbers; none is that large
         self._wrong(name, "must be an integer")
         return None
 

@@ -28,6 +28,8 @@ from taskhub.web.problems import envelope
 POLICY: Final = 1008
 UNAUTHORIZED: Final = "unauthorized"
 ERROR_LENGTH: Final = 500
+FIRST_MESSAGE: Final = 8 * 1024
+"""Characters of the message with the token: anybody may send one, and it is parsed on the loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,8 @@ class TaskHubSocket(WebSocketHandler):
             return
         if isinstance(message, bytes):
             raise InvalidError("a message must be text")
+        if is_first and len(message) > FIRST_MESSAGE:
+            raise InvalidError("the first message is too long")
         fields = parse_message(message)
         await self._credential.check(fields.get("token"))
         if self._closing:

@@ -62,7 +62,7 @@ def task_item(task: TaskView) -> dict[str, Any]:
         "stdout": task.output.stdout,
         "stderr": task.output.stderr,
         "attempt": state.attempt,
-        "max_attempts": spec.max_attempts,
+        "max_attempts": max(spec.max_attempts, state.attempt),
         "start_ts_ms": state.start_ts_ms,
         "end_ts_ms": state.end_ts_ms,
         "metadata": dict(state.metadata),
@@ -90,7 +90,7 @@ def node(task: TaskView) -> dict[str, Any]:
             "stdout": task.output.stdout,
             "stderr": task.output.stderr,
             "attempt": state.attempt,
-            "max_attempts": task.row.spec.max_attempts,
+            "max_attempts": max(task.row.spec.max_attempts, task.row.state.attempt),
             "metadata": dict(state.metadata),
         },
     }
@@ -192,5 +192,4 @@ def page(items: object, source: Page[Any]) -> dict[str, Any]:
 
 def tasks_size(tasks: Sequence[TaskView]) -> int:
     """Return about how many bytes these task_runs take; the exact number would cost too much."""
-    size = ROW_BYTES * len(tasks)
-    return size + sum(len(t.output.stdout) + len(t.output.stderr) for t in tasks[:ROW_BYTES])
+    return sum(ROW_BYTES + task.size for task in tasks)

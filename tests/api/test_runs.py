@@ -298,3 +298,56 @@ async def test_the_server_can_be_stopped_while_tasks_run(config):
         assert answer["data"]["run"]["status_name"] == "failed"
         assert task["message"] == "lost: the server was stopped before the attempt ended"
         assert task["metadata"]["outcome"] == "unknown"
+
+
+async def test_a_key_of_another_request_is_a_conflict(api):
+    key = {"Idempotency-Key": "k"}
+    failed = await api.run(shell("a", "exit 1"))
+    other = await api.run(shell("a", "exit 1"))
+    path = "/api/dag/runs/{}/rerun"
+    status, first = await api.post(path.format(failed["run_id"]), {"from": "start"}, headers=key)
+    assert status == 200
+    status, again = await api.post(path.format(failed["run_id"]), {"from": "start"}, headers=key)
+    assert (status, again["data"]) == (200, first["data"])
+    status, answer = await api.post(path.format(other["run_id"]), {"from": "start"}, headers=key)
+    assert (status, answer["code"]) == (409, 409)
+    status, answer = await api.post("/api/dag/run", {"tasks": [shell("a", "true")]}, headers=key)
+    assert status == 409
+
+
+async def test_an_empty_key_is_refused(api):
+    body = {"tasks": [shell("a", "true")]}
+    status, _ = await api.post("/api/dag/run", body, headers={"Idempotency-Key": ""})
+    assert status == 400
+
+
+async def test_a_repeated_attempt_counts_among_the_most_there_may_be(api, config):
+    run_id = await api.start(shell("a", "kill -9 $PPID; sleep 60", idempotent=True))
+
+    async def ended():
+        _, answer = await api.get(f"/api/dag/runs/{run_id}")
+        (task,) = answer["data"]["task_runs"]
+        return task if task["attempt"] == 2 else None
+
+    task = await until(ended)
+    assert task["max_attempts"] == 2
+    await api.post(f"/api/dag/runs/{run_id}/cancel")
+
+
+async def test_fat_rows_end_a_page_early(api):
+    text = "x" * 200_000
+    for _ in range(60):
+        await api.run(shell("a", "true", exec_params={"env.X": text}))
+    _, answer = await api.get("/api/dag/task_runs?limit=1000")
+    first = answer["data"]
+    assert first["next_cursor"]
+    _, answer = await api.get(f"/api/dag/task_runs?limit=1000&cursor={first['next_cursor']}")
+    ids = [item["id"] for item in first["items"] + answer["data"]["items"]]
+    assert len(set(ids)) == 60
+
+
+async def test_stats_count_every_task_once(api):
+    await api.run(shell("a", "exit 1"), shell("b", "true", ["a"]))
+    _, answer = await api.get("/api/stats")
+    pool = answer["data"]["worker_pool"]
+    assert (pool["submitted"], pool["finished"], pool["queued"], pool["running"]) == (2, 2, 0, 0)

@@ -181,3 +181,18 @@ def test_the_log_of_a_machine_is_json(start):
         _, stderr = stopped(process)
     lines = [json.loads(line) for line in stderr.splitlines()]
     assert {"ts", "level", "logger", "message"} <= set.intersection(*map(set, lines))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("[executors.Shel]\ncwd = '/'", "no such executor"),
+        ("[executors.Shell]\nkill_grace = 1", "did you mean 'kill_grace_ms'"),
+        ("[executors.Shell]\nkill_grace_ms = 'x'", "kill_grace_ms must be an integer"),
+        ("[executors.Shell]\ncwd = '/nowhere'", "is not a folder"),
+    ],
+)
+def test_a_wrong_executor_setting_stops_the_start(tmp_path, table, words):
+    (tmp_path / "taskhub.toml").write_text(table)
+    flags = ("--config", "taskhub.toml", "--port", "0", "--data-dir", "data")
+    assert words in refused(*flags, cwd=tmp_path)

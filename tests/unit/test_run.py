@@ -332,3 +332,27 @@ def test_a_replay_cut_anywhere_goes_on_to_the_same_end(tasks, data):
     while name := again.start():
         again.end(name)
     assert again.run.status is RunStatus.SUCCESS
+
+
+def test_fail_fast_ends_a_task_in_back_off_with_what_it_had():
+    run = Driver(task("r", retry_count=3), task("f"), policy=FailPolicy.FAIL_FAST)
+    run.start(), run.start()
+    run.end("r", Result.failed("exit code 7", 7))
+    run.end("f", FAILED)
+    state = run.run.tasks["r"]
+    assert (state.status, state.exit_code) == (Status.FAILED, 7)
+    assert state.message == "exit code 7; no retry, for another task failed"
+    assert run.names("r")[-2:] == [EventName.TASK_END, EventName.NODE_END]
+    assert run.run.counts[Status.FAILED] == 2
+
+
+def test_cancel_says_by_whom_on_every_task():
+    run = Driver(task("a"), task("b", "a"))
+    rules.cancel_run(run.run, run.record, "admin")
+    run.settle()
+    canceled = [e for e in run.events if e.name is EventName.TASK_CANCELED]
+    assert [(e.task_id, e.extra["by"]) for e in canceled] == [
+        ("", "admin"),
+        ("a", "admin"),
+        ("b", "admin"),
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -56,7 +56,9 @@ OF_RUN: Final = select(
 OF_TASK: Final = select(COLUMNS, f"FROM {LINES} AND id > :after ORDER BY first_seq LIMIT :limit")
 
 OLDEST: Final = select(
-    "last_ms, bytes, run_id, task_id", "FROM heads INDEXED BY heads_age ORDER BY last_ms LIMIT ?"
+    "last_ms, bytes, run_id, task_id",
+    """FROM heads INDEXED BY heads_age WHERE run_id NOT IN (SELECT value FROM json_each(?1))
+    ORDER BY last_ms LIMIT ?2""",
 )
 SWEEP: Final = select(
     "id, size",
@@ -93,48 +95,60 @@ class SqliteLogStore:
         self, task_id: str, run_id: str, from_seq: int, limit: int
     ) -> Sequence[LogRecord]:
         values = {"task_id": task_id, "run_id": run_id, "from": from_seq, "limit": limit}
-        rows = await self._database.read(lambda connection: fetch(connection, READ, values))
-        rows.sort(key=lambda row: row[3])
-        lines = (line for row in rows for line in _from_row(row).records(from_seq))
-        return list(islice(lines, limit))
+
+        def read(connection: sqlite3.Connection) -> list[LogRecord]:
+            rows = sorted(fetch(connection, READ, values), key=lambda row: row[3])
+            lines = (line for row in rows for line in _from_row(row).records(from_seq))
+            return list(islice(lines, limit))
+
+        return await self._database.read(read)
 
     async def read_task(
         self, task_id: str, from_position: int, limit: int
     ) -> Sequence[tuple[int, LogRecord]]:
         values = {"task_id": task_id, "from": max(from_position, 1), "limit": limit}
-        rows = await self._database.read(lambda connection: fetch(connection, READ_TASK, values))
-        rows.sort(key=lambda row: row[3] + row[9])
-        lines = (
-            (line.seq + row[9], line)
-            for row in rows
-            for line in _from_row(row).records(values["from"] - row[9])
-        )
-        return list(islice(lines, limit))
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, LogRecord]]:
+            rows = sorted(fetch(connection, READ_TASK, values), key=lambda row: row[3] + row[9])
+            lines = (
+                (line.seq + row[9], line)
+                for row in rows
+                for line in _from_row(row).records(values["from"] - row[9])
+            )
+            return list(islice(lines, limit))
+
+        return await self._database.read(read)
 
     async def chunks(
         self, run_id: str, after_id: int, limit: int, task_id: str | None = None
     ) -> Sequence[LogChunk]:
         query = OF_RUN if task_id is None else OF_TASK
         values = {"run_id": run_id, "task_id": task_id, "after": after_id, "limit": limit}
-        rows = await self._database.read(lambda connection: fetch(connection, query, values))
-        return sorted(map(_from_row, rows), key=lambda chunk: chunk.id)
+        return await self._database.read(
+            lambda c: sorted(map(_from_row, fetch(c, query, values)), key=lambda chunk: chunk.id)
+        )
 
-    async def expire(self, before_ms: int, max_bytes: int, limit: int = 100) -> int:
+    async def expire(
+        self, before_ms: int, max_bytes: int, limit: int = 100, keep: Collection[str] = ()
+    ) -> int:
         total = "SELECT coalesce(sum(bytes), 0) FROM heads INDEXED BY heads_age"
         (stored,) = await self._database.read(lambda c: c.execute(total).fetchone())
+        kept = encode_json(list(keep)).decode()
         count = await self._database.write(
-            lambda connection: _mark(connection, before_ms, stored - max_bytes, limit)
+            lambda connection: _mark(connection, before_ms, stored - max_bytes, limit, kept)
         )
         while await self._database.write(_sweep):
             continue
         return count
 
 
-def _mark(connection: sqlite3.Connection, before_ms: int, excess: int, limit: int) -> int:
+def _mark(
+    connection: sqlite3.Connection, before_ms: int, excess: int, limit: int, kept: str
+) -> int:
     """Take (task, run) pairs out of the lists; their chunks are swept in steps afterwards."""
     count = 0
     (last_id,) = connection.execute("SELECT max(id) FROM chunks").fetchone()
-    for last_ms, size, run_id, task_id in sorted(fetch(connection, OLDEST, (limit,))):
+    for last_ms, size, run_id, task_id in sorted(fetch(connection, OLDEST, (kept, limit))):
         if last_ms >= before_ms and excess <= 0:
             break
         connection.execute("INSERT INTO dying VALUES (?, ?, ?)", (run_id, task_id, last_id))

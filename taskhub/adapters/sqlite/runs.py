@@ -82,8 +82,11 @@ class SqliteRunStore:
 
     async def history(self, run_id: str, after: int = 0, limit: int = 10_000) -> Sequence[Event]:
         values = {"run_id": run_id, "after": after, "limit": limit}
-        rows = await self._database.read(lambda c: fetch(c, lists.HISTORY, values))
-        return sorted(map(lists.to_event, rows), key=lambda event: event.seq)
+        return await self._database.read(
+            lambda c: sorted(
+                map(lists.to_event, fetch(c, lists.HISTORY, values)), key=lambda event: event.seq
+            )
+        )
 
     async def run_by_key(self, unique_key: str) -> str | None:
         find = "SELECT run_id FROM runs WHERE unique_key = ? AND unique_key <> ''"
@@ -98,20 +101,23 @@ class SqliteRunStore:
 
     async def runs(self, query: RunQuery, limit: int, before: int | None = None) -> Page[RunRow]:
         text, values = lists.runs_query(query, limit, before)
-        rows = await self._database.read(lambda connection: fetch(connection, text, values))
-        return lists.page(rows, limit, lists.to_run)
+        return await self._database.read(
+            lambda c: lists.page(fetch(c, text, values), limit, lists.to_run)
+        )
 
     async def task_runs(
         self, query: TaskQuery, limit: int, before: int | None = None
     ) -> Page[TaskRow]:
         text, values = lists.tasks_query(query, limit, before)
-        rows = await self._database.read(lambda connection: fetch(connection, text, values))
-        return lists.page(rows, limit, lists.to_task)
+        return await self._database.read(
+            lambda c: lists.page(fetch(c, text, values), limit, lists.to_task)
+        )
 
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         text, values = lists.events_query(query, limit, before)
-        rows = await self._database.read(lambda connection: fetch(connection, text, values))
-        return lists.page(rows, limit, lists.to_event)
+        return await self._database.read(
+            lambda c: lists.page(fetch(c, text, values), limit, lists.to_event)
+        )
 
     async def outputs(self, task_run_ids: Sequence[int]) -> Mapping[int, Output]:
         ids = encode_json(list(task_run_ids)).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import errno
 import json
 import logging
@@ -23,9 +24,12 @@ from taskhub.plugin_api import JSON, NO_EXIT_CODE, Context, Executor, Problem, R
 log = logging.getLogger(__name__)
 
 KILL_GRACE_MS: Final = 5000
+MOST_GRACE_MS: Final = 15_000
+"""The engine gives an attempt up 30 s after it told it to stop."""
 CANNOT_EXECUTE: Final = 126
 NOT_FOUND: Final = 127
 PASSED_ON: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})
+SETTINGS: Final = frozenset({"cwd", "kill_grace_ms", "state_dir"})
 TEXT: Final = {"type": "string", "minLength": 1}
 
 
@@ -41,7 +45,7 @@ class ShellExecutor(Executor):
         "type": "object",
         "properties": {"shell": TEXT, "cwd": TEXT},
         "patternProperties": {
-            "^env\\.[A-Za-z_][A-Za-z0-9_]*$": {
+            "^env\\.[A-Za-z_][A-Za-z0-9_]*\\Z": {
                 "type": ["string", "number", "boolean", "null"],
                 "description": "an environment variable; empty or null: not set by TaskHub",
             }
@@ -59,8 +63,9 @@ class ShellExecutor(Executor):
         self._lock: int | None = None
 
     async def start(self, settings: Mapping[str, Any]) -> None:
-        self._grace_s = settings.get("kill_grace_ms", KILL_GRACE_MS) / 1000
-        self._cwd = os.fsencode(Path.cwd() / settings.get("cwd", ""))
+        _refuse_unknown(settings)
+        self._grace_s = _grace_s(settings.get("kill_grace_ms", KILL_GRACE_MS))
+        self._cwd = os.fsencode(await asyncio.to_thread(_folder, settings.get("cwd")))
         self._env = clean_environment(os.environ)
         self._base = {os.fsencode(name): os.fsencode(text) for name, text in self._env.items()}
         self._lock = await acquire(settings["state_dir"]) if "state_dir" in settings else None
@@ -99,6 +104,8 @@ class ShellExecutor(Executor):
             await self._see_through(child, context)
         finally:
             child.close()
+        if child.is_unknown:
+            await self._sweep(context)
         if child.output.error is not None:
             raise child.output.error
         return to_result(child, context.task)
@@ -127,6 +134,16 @@ class ShellExecutor(Executor):
                     raise  # somebody insists, and only output is left to wait for
                 child.stop(0.0 if stops else self._grace_s)
                 stops += 1
+
+    async def _sweep(self, context: Context) -> None:
+        """End what a spawner that was killed has left: a repeated attempt must not meet it."""
+        client = await self._living_client()
+        rest = client.sweep(context.attempt_key.encode(), self._grace_s)
+        try:
+            while not rest.over:
+                await rest.wait()
+        finally:
+            rest.close()
 
     def _command(self, context: Context) -> Command:
         task, params = context.task, context.task.exec_params
@@ -195,6 +212,28 @@ def _not_started(kind: int, error: int, task: TaskSpec) -> Result:
     shell = task.exec_params.get("shell") or "/bin/sh"
     code = NOT_FOUND if error == errno.ENOENT else CANNOT_EXECUTE
     return Result.failed(f"cannot run {shell}: {reason}", code)
+
+
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    for name in settings.keys() - SETTINGS:
+        near = difflib.get_close_matches(name, SETTINGS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown setting {name!r}{hint}")
+
+
+def _folder(value: object) -> Path:
+    """Return the folder that commands start in; raise ValueError if there is none."""
+    if value is None:
+        return Path.cwd()
+    if not isinstance(value, str) or not Path(value).is_dir():
+        raise ValueError(f"cwd: {value!r} is not a folder")
+    return Path(value).absolute()
+
+
+def _grace_s(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_GRACE_MS:
+        raise ValueError(f"kill_grace_ms must be an integer from 0 to {MOST_GRACE_MS}")
+    return value / 1000
 
 
 def _signal_name(number: int) -> str:

@@ -65,6 +65,11 @@ class Child:
         """Whether it has ended and all its output was handed on."""
         return self.output.ended and not self.output.pipes
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it was started, as far as we know, and nobody saw it end."""
+        return self.status is None and self.failure is None and not self.survivors
+
     async def wait(self) -> None:
         """Return when it is over, is owed a `drain`, or has an error to look at."""
         output = self.output

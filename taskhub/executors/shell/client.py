@@ -127,6 +127,14 @@ class SpawnerClient:
         )
         return child
 
+    def sweep(self, key: bytes, grace_s: float) -> Child:
+        """End the processes of an attempt whose own spawner died; over when none is left."""
+        self._token += 1
+        child = Child(self, self._token, _no_output)
+        self._children[child.token] = child
+        self.send((protocol.SWEEP, child.token, key, grace_s))
+        return child
+
     def send(self, request: tuple[object, ...]) -> None:
         """Send a request together with the others of this turn of the loop."""
         if not self._requests:
@@ -225,3 +233,7 @@ class SpawnerClient:
         for future in (self._ready, self._dead):
             with contextlib.suppress(asyncio.InvalidStateError):
                 future.set_result(None)
+
+
+def _no_output(_stream: Stream, _data: bytes) -> None:
+    return None

@@ -209,3 +209,25 @@ async def test_a_new_server_waits_until_the_processes_of_a_dead_one_have_ended(m
     await shell.start({"state_dir": str(tmp_path)})
     assert not marker.pids()
     await shell.close()
+
+
+async def test_what_a_killed_spawner_leaves_is_ended_before_the_attempt_is(
+    shell, context_of, marker
+):
+    command = f"trap '' TERM; sleep {marker} & while :; do sleep {marker}; done"
+    bystander = subprocess.Popen(["sleep", "60"])  # noqa: ASYNC220  # it only has to be there
+    work = asyncio.create_task(shell.execute(context_of(command)))
+    await eventually(lambda: len(marker.sleepers()) >= 2, "the task runs")
+    os.kill(shell._client.pid, 9)
+    result = await work
+    assert result.message == "lost: the process supervisor died"
+    assert not marker.pids()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+@pytest.mark.parametrize("grace", [-1, 15_001, "5", True, 1.5])
+async def test_a_grace_that_makes_no_sense_is_refused(grace):
+    with pytest.raises(ValueError, match="kill_grace_ms"):
+        await ShellExecutor().start({"kill_grace_ms": grace})

@@ -112,7 +112,7 @@ async def test_a_chain_of_forks_is_caught(shell, context_of, marker):
 
 async def test_a_second_cancel_does_not_wait_for_the_grace(context_of, marker):
     shell = ShellExecutor()
-    await shell.start({"kill_grace_ms": 3_600_000})
+    await shell.start({"kill_grace_ms": 15_000})
     context = context_of(f"trap '' TERM; echo ready; while :; do sleep {marker}; done")
     work = asyncio.create_task(shell.execute(context))
     await eventually(lambda: "ready" in context.text() and marker.pids())

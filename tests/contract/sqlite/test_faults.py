@@ -146,7 +146,7 @@ async def test_an_expiry_cut_short_is_taken_up_again(stores):
 
 async def test_lines_written_during_an_expiry_survive_it(stores):
     await stores.logs.append([chunk(1, 1, ["a", "b"])])
-    await stores.logs._database.write(lambda c: logs._mark(c, T0 + 1, 0, 10))
+    await stores.logs._database.write(lambda c: logs._mark(c, T0 + 1, 0, 10, "[]"))
     await stores.logs.append([chunk(2, 3, ["c"])])
     assert await stores.logs.expire(0, 1 << 40) == 0
     assert [line.message for line in await stores.logs.read("t", "r", 1, 10)] == ["c"]

@@ -85,7 +85,7 @@ def test_arguments_are_held_against_the_signature():
 @pytest.mark.parametrize(
     ("annotation", "good", "bad"),
     [
-        (str, "a", 1),
+        (str, "a", ["b"]),
         (int, 1, True),
         (float, 1, "1"),
         (float, 1.5, False),

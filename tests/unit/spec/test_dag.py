@@ -205,7 +205,7 @@ def test_a_bad_field_is_named_with_its_pointer(task, problem):
 def test_parameters_are_checked_by_schema_and_by_the_executor():
     assert task_problems(exec_type="Shell", exec_params={"cwd": 1, "x": 2}) == [
         "/tasks/0/exec_params/cwd: 1 is not of type 'string'",
-        "/tasks/0/exec_params: Additional properties are not allowed ('x' was unexpected)",
+        "/tasks/0/exec_params/x: unknown parameter",
         "/tasks/0/exec_command: must not be empty",
     ]
 
@@ -308,7 +308,7 @@ def test_ten_thousand_bad_tasks_are_answered_in_bounds():
     tasks = [{"id": f"t{i}", "x": 1, "exec_type": "Shel", "deps": [f"y{i}"]} for i in range(10_000)]
     found = problems({"tasks": tasks})
     assert len(found) == 1001
-    assert found[-1] == "and 29000 more problems"
+    assert found[-1] == "and 20000 more problems"
 
 
 def test_ten_thousand_tasks_load():

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
         NOT_STARTED,
         READY,
         SPAWN,
+        STOP,
         STOPPED,
     )
     from taskhub.executors.shell.spawner.trees import Attempt, Tags, find, kill, send_signal
 else:
-    from protocol import ANSWER, EXITED, FRAME, NO_CWD, NOT_STARTED, READY, SPAWN, STOPPED
+    from protocol import ANSWER, EXITED, FRAME, NO_CWD, NOT_STARTED, READY, SPAWN, STOP, STOPPED
     from trees import Attempt, Tags, find, kill, send_signal
 
 ORPHAN_GRACE_S = 2.0
@@ -37,6 +38,7 @@ LOOK_SHARE = 4.0
 """Time left for starting others, in times of what a look at /proc takes."""
 UNREST = 3
 """Looks in a row between which orphans ended: something forks and exits all the time."""
+UNKNOWN = 0
 SPAWNS_A_TURN = 8
 MSG_CMSG_CLOEXEC = 0x40000000
 
@@ -95,8 +97,10 @@ class Spawner:
             if request[0] == SPAWN:
                 spawns += 1
                 self._spawn(*request[1:])  # type: ignore[arg-type]
-            else:
+            elif request[0] == STOP:
                 self._stop(*request[1:])  # type: ignore[arg-type]
+            else:
+                self._sweep(*request[1:])  # type: ignore[arg-type]
         self._reap()
         if self._asked:
             self._ask_the_rest()
@@ -211,6 +215,15 @@ class Spawner:
         # the whole group at once, so that a shell cannot start its next command in between
         send_signal(-attempt.pid, signal.SIGTERM)
         send_signal(-attempt.pid, signal.SIGCONT)
+
+    def _sweep(self, token: int, key: bytes, grace: float) -> None:
+        attempt = Attempt(token, UNKNOWN, key, 0)
+        attempt.reaped = True
+        attempt.deadline = time.monotonic() + grace
+        self._tokens[token] = attempt
+        self._stopping.append(attempt)
+        self._asked.append(attempt)
+        self._next_look = 0.0
 
     def _ask_the_rest(self) -> None:
         for attempt, processes in find(self._asked).items():

@@ -82,6 +82,15 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
+class Clues:
+    """By what a process is known to belong to an attempt, each kind of number by itself."""
+
+    def __init__(self, attempts: list[Attempt]) -> None:
+        self.sessions = {a.pid: a for a in attempts if a.pid > 1}
+        self.tags = {a.tag: a for a in attempts if a.tag > 0}
+        self.known = {process: a for a in attempts for process in a.known}
+
+
 def find(attempts: list[Attempt]) -> dict[Attempt, list[Process]]:
     """Return the living processes of each attempt, however they tried to get away.
 
@@ -92,12 +101,7 @@ def find(attempts: list[Attempt]) -> dict[Attempt, list[Process]]:
     for name in os.listdir("/proc"):  # noqa: PTH208  # Path costs more than the rest
         if name.isdigit() and (stat := _read(f"/proc/{name}/stat")):
             table[int(name)] = Process(int(name), stat)
-    clues: dict[object, Attempt] = {}
-    for attempt in attempts:
-        clues[attempt.pid] = attempt
-        clues.update(dict.fromkeys(attempt.known, attempt))
-        if attempt.tag:
-            clues[attempt.tag] = attempt
+    clues = Clues(attempts)
     owners: dict[int, Attempt | None] = {1: None, os.getpid(): None}
     found: dict[Attempt, list[Process]] = {attempt: [] for attempt in attempts}
     for process in table.values():
@@ -112,7 +116,7 @@ def _owner(
     process: Process | None,
     table: dict[int, Process],
     owners: dict[int, Attempt | None],
-    clues: dict[object, Attempt],
+    clues: Clues,
     attempts: list[Attempt],
 ) -> Attempt | None:
     path: list[int] = []
@@ -123,9 +127,9 @@ def _owner(
             break
         path.append(process.pid)
         owner = (
-            clues.get(process.session)
-            or clues.get((process.pid, process.start))
-            or clues.get(Tags.read(process.pid))
+            clues.sessions.get(process.session)
+            or clues.known.get((process.pid, process.start))
+            or clues.tags.get(Tags.read(process.pid))
             or _owner_by_environment(process, attempts)
         )
         if owner:
@@ -145,7 +149,12 @@ def _owner_by_environment(process: Process, attempts: list[Attempt]) -> Attempt 
 
 
 def send_signal(pid: int, number: int) -> None:
-    """Signal a process, or a group by its negative number, that may be gone."""
+    """Signal a process, or a group by its negative number, that may be gone.
+
+    0, 1 and -1 are nobody's attempt, but this process's own group, init, and everybody.
+    """
+    if abs(pid) <= 1:
+        return
     # pids are given out in turn, so one just seen in /proc is not another's a moment later
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
