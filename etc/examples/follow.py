@@ -48,7 +48,10 @@ class Client:
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
             body=None if body is None else json.dumps(body),
         )
-        response = await AsyncHTTPClient().fetch(request, raise_error=False)
+        try:
+            response = await AsyncHTTPClient().fetch(request, raise_error=False)
+        except OSError as error:
+            sys.exit(f"{self.url} does not answer: {error.strerror or error}")
         if response.code == NO_ANSWER:
             sys.exit(f"{self.url} does not answer: {response.error}")
         answer = json.loads(response.body)

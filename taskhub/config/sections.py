@@ -124,7 +124,7 @@ class Retention:
 class Shutdown:
     """What SIGTERM grants."""
 
-    grace_s: float = setting(20.0, "Seconds that running work gets to finish.")
+    grace_s: float = setting(20.0, "Seconds that running work gets to finish before it is ended.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogRecord
-from taskhub.domain.run import Blocker
 from taskhub.domain.task import Status
+from taskhub.domain.waiting import Blocker
 from taskhub.ports.executor import Installed
 from taskhub.ports.store import Page, RunRow
-from taskhub.services.runs import RunView, TaskView
+from taskhub.services.history import RunView, TaskView
 from taskhub.web.offload import encoded
 from taskhub.web.query import to_cursor
 

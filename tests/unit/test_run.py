@@ -10,8 +10,9 @@ from taskhub.domain import rules
 from taskhub.domain.dag import DagSpec, FailPolicy
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.result import Result
-from taskhub.domain.run import Phase, Run, RunHeader, RunStatus, Source, waiting_on
+from taskhub.domain.run import Phase, Run, RunHeader, RunStatus, Source
 from taskhub.domain.task import Status, TaskSpec
+from taskhub.domain.waiting import waiting_on
 from taskhub.errors import ConflictError
 
 HEADER = RunHeader(run_id="r", ord=1, name="n", source=Source.MANUAL, created_ms=0, first_task_id=1)

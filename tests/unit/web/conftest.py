@@ -22,8 +22,8 @@ from taskhub.errors import NotFoundError
 from taskhub.ports.executor import Executor, Installed
 from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
 from taskhub.services.auth import AuthService, Role
+from taskhub.services.history import RunView, TaskView
 from taskhub.services.passwords import Passwords
-from taskhub.services.runs import RunView, TaskView
 from taskhub.services.system import SystemService
 from taskhub.testing.clock import FakeClock
 from taskhub.web.app import Services, TaskHubApp, make_app

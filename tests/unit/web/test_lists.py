@@ -6,10 +6,10 @@ from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import Level, LogRecord, LogSegment, Stream
 from taskhub.domain.result import Output
-from taskhub.domain.run import Blocker
 from taskhub.domain.task import Status, TaskSpec
+from taskhub.domain.waiting import Blocker
 from taskhub.ports.store import EventQuery, Page, RunQuery, TaskQuery
-from taskhub.services.runs import TaskView
+from taskhub.services.history import TaskView
 from tests.unit.web.conftest import NOW_MS, Site, view_of
 from tests.unit.web.test_gate import assert_error
 
