@@ -273,7 +273,7 @@ async def listen(
     )
     servers = [_serve_on(listener, make_app(services, settings, sockets, offload))]
     if ws_listener is not None:
-        servers.append(_serve_on(ws_listener, make_ws_app(services, sockets, settings)))
+        servers.append(_serve_on(ws_listener, make_ws_app(services, sockets, settings, offload)))
     host, port = listener.getsockname()[:2]
     try:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

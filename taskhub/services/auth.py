@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -171,14 +170,6 @@ class AuthService:
             )
         )
         self._tell(Revocation(username=username))
-
-    async def ensure_admin(self, password: str | None = None) -> str | None:
-        """Make the account `admin` if there is none; return its password if it was made."""
-        if await self._find(ADMIN) is not None:
-            return None
-        password = password or secrets.token_urlsafe(18)
-        await self.create(ADMIN, password, Role.ADMIN)
-        return password
 
     def subscribe_revocations(self, receive: Callable[[Revocation], None]) -> Callable[[], None]:
         """Call `receive` whenever tokens end early; return what ends that."""

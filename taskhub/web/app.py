@@ -137,13 +137,14 @@ def make_ws_app(
     services: Services,
     sockets: SocketSettings | None = None,
     settings: WebSettings | None = None,
+    offload: Offload | None = None,
 ) -> TaskHubApp:
     """Return what listens for clients of the original: the socket, on any path."""
     needs = {"hub": services.live, "auth": services.auth, "settings": sockets}
     gate = Gate(
         auth=services.auth,
         settings=settings or WebSettings(is_loopback=False),
-        offload=Offload(),
+        offload=offload or Offload(),
     )
     return TaskHubApp([Route(".*", TaskHubSocket, {"GET": FIRST_MESSAGE}, needs)], gate)
 

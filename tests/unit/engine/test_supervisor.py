@@ -325,7 +325,7 @@ async def test_runs_that_end_leave_nothing_behind(engine, script, clock):
         await engine.runs.cancel(run_id, by="admin")
         await engine.runs.wait(run_id)
     supervisor = engine.supervisor
-    assert supervisor.runs == supervisor._retries == supervisor._waiters == {}
+    assert supervisor.runs == supervisor._progress._retries == supervisor._waiters == {}
     assert len(supervisor._scheduler._heap) <= 256
     assert len(engine.timers._heap) <= 512
     assert engine.launcher._live == engine.launcher._by_run == {}

@@ -278,20 +278,6 @@ async def test_the_hash_is_scrypt_with_a_salt_of_its_own():
     passwords.close()
 
 
-async def test_the_first_admin_is_made_once(auth):
-    password = await auth.ensure_admin()
-    assert password is not None
-    assert len(password) >= 20
-    assert await auth.ensure_admin("other") is None
-    principal = await auth.authenticate(await login(auth, "admin", password))
-    assert principal.role is Role.ADMIN
-
-
-async def test_the_first_admin_may_be_given_a_password(auth):
-    assert await auth.ensure_admin("123456") == "123456"
-    assert await login(auth, "admin", "123456")
-
-
 async def test_accounts_are_made_and_changed_with_care(auth):
     with pytest.raises(ConflictError):
         await auth.create("ann", "x", Role.VIEWER)

@@ -235,7 +235,7 @@ async def site() -> AsyncIterator[Site]:
     )
     auth = AuthService(accounts, KEY, clock, passwords=Passwords(log_n=4))
     await auth.start()
-    await auth.ensure_admin("secret")
+    await auth.create("admin", "secret", Role.ADMIN)
     failing = [False]
     executors = {
         "local": Installed(name="Local", source="taskhub", version="1", executor=Plain()),
