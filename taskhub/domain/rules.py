@@ -95,14 +95,14 @@ def _close_canceled(run: Run, task: TaskState, record: Record) -> int:
 
 def _end_task(run: Run, task: TaskState, result: Result, record: Record) -> None:
     extra: dict[str, JSON] = {
-        "status": result.status.value,
+        "status": (status := int(result.status)),
         "status_name": result.status.word,
         "exit_code": result.exit_code,
         "message": result.message,
         "attempt": task.attempt,
     }
     record(run, EventName.TASK_END, task.spec.id, extra)
-    record(run, EventName.NODE_END, task.spec.id, {"status": result.status.value})
+    record(run, EventName.NODE_END, task.spec.id, {"status": status})
 
 
 def _end_run(run: Run, record: Record) -> None:
@@ -153,7 +153,7 @@ def end_attempt(
     extra: dict[str, JSON] = {
         "attempt": task.attempt,
         "attempt_key": task.attempt_key,
-        "status": result.status.value,
+        "status": int(result.status),
         "status_name": result.status.word,
         "exit_code": result.exit_code,
         "duration_ms": duration_ms,

@@ -86,6 +86,7 @@ class TaskState:
         "metadata",
         "outcome",
         "phase",
+        "printed",
         "retry_at_ms",
         "spec",
         "start_ts_ms",
@@ -111,6 +112,7 @@ class TaskState:
         self.message = ""
         self.metadata: Mapping[str, JSON] = {}
         self.outcome = Status.PENDING
+        self.printed = True  # a hint: False once it is known that nothing is stored to be read
 
 
 class Run:

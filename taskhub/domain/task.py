@@ -28,7 +28,7 @@ class Status(IntEnum):
     @property
     def word(self) -> str:
         """The `status_name` beside the number."""
-        return self.name.lower()
+        return STATUS_WORDS[self]
 
     @property
     def is_final(self) -> bool:
@@ -41,6 +41,7 @@ class Status(IntEnum):
         return self in FAILURES
 
 
+STATUS_WORDS: Final = {status: status.name.lower() for status in Status}
 FAILURES: Final = frozenset({Status.FAILED, Status.CANCELED, Status.TIMEOUT})
 
 

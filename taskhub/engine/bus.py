@@ -35,6 +35,11 @@ class Channel(Generic[T]):
     def __init__(self) -> None:
         self._subscribers: dict[tuple[str, str], dict[Callable[[T], None], None]] = {}
 
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody would hear of anything."""
+        return bool(self._subscribers)
+
     def add(self, topic: Topic, receive: Callable[[T], None]) -> None:
         """Call `receive` with everything published on the topic from now on."""
         self._subscribers.setdefault((topic.task_id, topic.run_id), {})[receive] = None

@@ -109,6 +109,8 @@ class Journal:
         await self._publish(batch.events)
 
     async def _publish(self, events: Sequence[Event]) -> None:
+        if not self._bus.events.has_subscribers:
+            return
         deadline = perf_counter() + PUBLISH_SECONDS
         for event in events:
             self._bus.events.publish(event)

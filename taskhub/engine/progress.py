@@ -173,6 +173,7 @@ class Progress:
             duration_ms=end.duration_ms,
             now_ms=self._journal.now_ms,
         )
+        task.printed = bool(end.output.stdout or end.output.stderr)
         self._journal.add_output(run, task, end.output)
         if task.retry_at_ms:
             self._await_retry(run, task)

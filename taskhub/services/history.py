@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,7 +74,8 @@ class RunHistory:
         rows = [
             TaskRow(spec=task.spec, state=TaskUpdate.of(run, task)) for task in run.tasks.values()
         ]
-        views, _ = await self._with_output(rows, cut_early=False)
+        silent = {row.state.id for row in rows if not run.tasks[row.spec.id].printed}
+        views, _ = await self._with_output(rows, cut_early=False, silent=silent)
         return RunView(row=_row_of(run), spec=run.spec, tasks=views)
 
     async def get(self, run_id: str) -> RunView:
@@ -143,7 +144,7 @@ class RunHistory:
         )
 
     async def _with_output(
-        self, rows: Sequence[TaskRow], *, cut_early: bool
+        self, rows: Sequence[TaskRow], *, cut_early: bool, silent: Collection[int] = ()
     ) -> tuple[list[TaskView], int | None]:
         """Add outputs until they fill the budget; then end the page there, or leave them out."""
         views: list[TaskView] = []
@@ -153,7 +154,8 @@ class RunHistory:
             part = rows[len(views) : len(views) + count]
             if budget <= 0 and cut_early:
                 return views, views[-1].row.state.id
-            wanted = [row.state.id for row in part if row.state.attempt] if budget > 0 else []
+            asked = part if budget > 0 else ()
+            wanted = [r.state.id for r in asked if r.state.attempt and r.state.id not in silent]
             outputs = await self._store.outputs(wanted) if wanted else {}
             size = sum(len(output.stdout) + len(output.stderr) for output in outputs.values())
             budget -= size

@@ -16,6 +16,9 @@ ALIASES: Final = {"http": "httpcall", "http_call": "httpcall"}
 RETRY_DELAY: Final = "retryDelay"
 KNOWN: Final = frozenset({*TaskSpec.__slots__, RETRY_DELAY})
 DEFAULT_TYPE: Final = "Local"
+DEFAULT_QUEUE: Final = "default"
+DELAY_MS: Final = 1000
+DELAYS: Final = frozenset({"retry_delay_ms", RETRY_DELAY})
 NO_PARAMS: Final = b"{}"
 
 
@@ -30,6 +33,7 @@ class TaskReader:
     def read(self, fields: Fields, deps: tuple[str, ...]) -> TaskSpec:
         """Return the task; what is wrong is noted, and replaced by a default."""
         fields.only(KNOWN)
+        given = fields.value.keys()  # most tasks give few fields, and there may be 10,000 tasks
         limits = self._limits
         task_id = _id(fields)
         installed = self._installed(fields)
@@ -44,14 +48,18 @@ class TaskReader:
             exec_command=fields.text("exec_command", most=limits.exec_command_bytes),
             exec_params=params,
             deps=deps,
-            timeout_ms=fields.integer("timeout_ms", 0, least=0),
-            retry_count=fields.integer("retry_count", 0, least=0, most=limits.retries),
-            retry_delay_ms=self._retry_delay(fields),
+            timeout_ms=fields.integer("timeout_ms", 0, least=0) if "timeout_ms" in given else 0,
+            retry_count=(
+                fields.integer("retry_count", 0, least=0, most=limits.retries)
+                if "retry_count" in given
+                else 0
+            ),
+            retry_delay_ms=self._retry_delay(fields) if given & DELAYS else DELAY_MS,
             retry_exp_backoff=fields.flag("retry_exp_backoff", default=True),
-            priority=_priority(fields),
-            queue=_queue(fields),
+            priority=_priority(fields) if "priority" in given else int(Priority.NORMAL),
+            queue=_queue(fields) if "queue" in given else DEFAULT_QUEUE,
             capture_output=fields.flag("capture_output", default=True),
-            metadata=self._metadata(fields),
+            metadata=self._metadata(fields) if "metadata" in given else {},
             idempotent=fields.flag("idempotent", default=False),
         )
         if installed is not None and installed.executor is not None:
@@ -90,7 +98,7 @@ class TaskReader:
             if name in fields.value:
                 fields.wrong(RETRY_DELAY, f"is the same as {name}, which is given too")
             name = RETRY_DELAY
-        return fields.integer(name, 1000, least=0, most=self._limits.retry_delay_ms)
+        return fields.integer(name, DELAY_MS, least=0, most=self._limits.retry_delay_ms)
 
 
 def name_of(fields: Fields, limits: SpecLimits) -> str:
@@ -112,7 +120,7 @@ def _id(fields: Fields) -> str:
 
 
 def _queue(fields: Fields) -> str:
-    value = fields.text("queue", "default")
+    value = fields.text("queue", DEFAULT_QUEUE)
     if not ID_PATTERN.fullmatch(value):
         fields.wrong("queue", f"must be {ID_RULE}")
     return value

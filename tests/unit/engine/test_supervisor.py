@@ -8,6 +8,7 @@ from taskhub.domain.dag import FailPolicy
 from taskhub.domain.event import EventName
 from taskhub.domain.run import RunStatus
 from taskhub.domain.task import Status
+from taskhub.engine.bus import Topic
 from taskhub.errors import ConflictError, NotFoundError, TooManyError, UnavailableError
 from taskhub.plugin_api import Result
 from taskhub.testing.faults import FaultyRunStore
@@ -65,6 +66,7 @@ async def test_nobody_hears_of_what_is_not_stored(engine, script):
         publish(event)
 
     engine.bus.events.publish = receive
+    engine.bus.events.add(Topic("a", ""), lambda _event: None)
     await engine.runs.wait(await engine.submit(task("a")))
     assert heard == [(seq, True) for seq in range(1, len(WHOLE) + 1)]
 
