@@ -30,6 +30,7 @@ from taskhub.config import Config
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
 from taskhub.registry import discover, started
+from taskhub.services.runs import RunService
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Server:
 
     url: str
     engine: Engine
-    stores: Stores
+    runs: RunService
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Return True once `stop` is set, False if the server cannot go on."""
@@ -88,7 +89,7 @@ async def serve(
         engine = await enter(run_engine(config, clock, stores, installed))
         services = await enter(open_services(config, clock, stores, installed, engine, auth))
         url = await enter(listen(config, services, listener, ws_listener))
-        yield Server(url, engine, stores)
+        yield Server(url, engine, services.runs)
         if not engine.loops.is_dead:
             log.info("server stops", extra={"running": engine.supervisor.running})
             await engine.supervisor.stop(config.shutdown.grace_s)
