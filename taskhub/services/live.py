@@ -163,17 +163,21 @@ class Session:
         """
         if not self._open:
             return
-        if any(not i.run_id and (from_seq or not i.task_id) for i in interests):
-            raise InvalidError("needs a run_id")
-        new = set(interests) - self._subscriptions.keys()
-        if len(self._subscriptions) + len(new) > self._hub.limits.subscriptions:
-            raise TooManyError("too many subscriptions")
+        self.check(interests, from_seq)
         for interest in interests:
             if from_seq is not None or interest not in self._subscriptions:
                 self.unsubscribe(interest)
                 subscription = self._follower(interest, from_seq) or self._listener(interest)
                 self._subscriptions[interest] = subscription
                 subscription.start()
+
+    def check(self, interests: Sequence[Interest], from_seq: int | None = None) -> None:
+        """Raise what `subscribe` would raise."""
+        if any(not i.run_id and (from_seq or not i.task_id) for i in interests):
+            raise InvalidError("needs a run_id")
+        new = set(interests) - self._subscriptions.keys()
+        if len(self._subscriptions) + len(new) > self._hub.limits.subscriptions:
+            raise TooManyError("too many subscriptions")
 
     def unsubscribe(self, interest: Interest) -> None:
         """End a subscription; one that does not exist is fine."""

@@ -28,6 +28,7 @@ from taskhub.web.problems import envelope
 POLICY: Final = 1008
 UNAUTHORIZED: Final = "unauthorized"
 ERROR_LENGTH: Final = 500
+AT_ONCE: Final = 16
 FIRST_MESSAGE: Final = 8 * 1024
 """Characters of the message with the token: anybody may send one, and it is parsed on the loop."""
 
@@ -160,7 +161,7 @@ class TaskHubSocket(WebSocketHandler):
         if is_first and "op" not in fields:
             session.say({"type": "authed"})
         elif not is_first or self._is_in_time():
-            _obey(session, to_command(fields))
+            await _obey(session, to_command(fields))
 
     def _is_in_time(self) -> bool:
         """Count a command; close the connection if there were too many lately."""
@@ -196,7 +197,7 @@ class TaskHubSocket(WebSocketHandler):
             self._outbox.close()
 
 
-def _obey(session: Session, command: Command) -> None:
+async def _obey(session: Session, command: Command) -> None:
     match command.op:
         case Op.PING:
             session.say({"type": "pong"})
@@ -204,9 +205,19 @@ def _obey(session: Session, command: Command) -> None:
             for interest in command.interests:
                 session.unsubscribe(interest)
         case Op.SUBSCRIBE:
-            session.subscribe(command.interests, command.from_seq)
-            for interest in command.interests if command.ack else ():
-                session.say(_acknowledgement(interest))
+            await _subscribe(session, command)
+
+
+async def _subscribe(session: Session, command: Command) -> None:
+    """Subscribe a few at a time: 200 at once, from many sockets, would stop the loop."""
+    interests = command.interests
+    session.check(interests, command.from_seq)
+    for start in range(0, len(interests), AT_ONCE):
+        part = interests[start : start + AT_ONCE]
+        session.subscribe(part, command.from_seq)
+        for interest in part if command.ack else ():
+            session.say(_acknowledgement(interest))
+        await asyncio.sleep(0)
 
 
 def _acknowledgement(interest: Interest) -> Mapping[str, Any]:

@@ -362,3 +362,28 @@ def test_no_body_makes_an_error_nobody_meant(body):
     except InvalidError:
         return
     assert load(spec.to_json()) == spec
+
+
+def test_thousands_of_unknown_dependencies_are_named_up_to_a_thousand_and_briefly():
+    deps = [f"{i:05x}" for i in range(20_000)]
+    task = {"id": "a", "exec_type": "Shell", "exec_command": "x", "deps": deps}
+    found = problems({"tasks": [task]}, GraphError)
+    assert len(found) == 1000
+    assert found[999] == "/tasks/0/deps/999: task 'a' depends on unknown task '003e7'"
+
+
+def test_a_badly_formed_id_is_not_repeated_in_what_else_is_wrong():
+    deps = [f"{i:05x}" for i in range(2000)]
+    task = {"id": "/" * 100_000, "exec_type": "Shell", "exec_command": "x", "deps": deps}
+    found = problems({"tasks": [task]})
+    assert len(found) == 1
+    assert len(found[0]) < 300
+
+
+def test_a_guess_is_not_made_for_names_that_no_id_can_have():
+    name = "abcdefghij" * 10_000
+    tasks = [{"id": f"t{i}", "exec_type": "Shell", "exec_command": "x"} for i in range(3)]
+    tasks[0]["deps"] = [name]
+    (found,) = problems({"tasks": tasks}, GraphError)
+    assert "did you mean" not in found
+    assert len(found) < 400
