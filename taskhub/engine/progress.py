@@ -23,6 +23,8 @@ from taskhub.errors import ConflictError, NotFoundError
 log = logging.getLogger(__name__)
 
 SETTLE_BUDGET: Final = 500
+FAIL_FAST: Final = "fail_fast"
+"""Stands in `by` where a failed task, and nobody, stopped the others."""
 LOST: Final = Ended(Result.lost("the server stopped while the attempt was running"), Output(), 0)
 
 
@@ -195,7 +197,7 @@ class Progress:
             self._touch(run)
 
     def _stop_attempts(self, run: Run) -> None:
-        by = "fail_fast" if run.fail_fast else "run"
+        by = run.canceled_by or FAIL_FAST
         for attempt in self._launcher.running(run.id):
             if attempt.stop is None:
                 rules.cancel_task(run, run.tasks[attempt.task.id], self._journal.record, by)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -47,7 +48,7 @@ class News(Protocol[T_co]):
     def remove(self, topic: Topic, receive: Callable[[T_co], None]) -> None: ...
 
 
-class Subscription(Generic[T]):
+class Subscription(ABC, Generic[T]):
     """Hears of a topic from `start` to `stop`; both return at once. Never raises into the bus."""
 
     def __init__(self, peer: Peer, channel: News[T], topic: Topic) -> None:
@@ -74,8 +75,9 @@ class Subscription(Generic[T]):
             log.exception("a subscription broke", extra={"topic": str(self._topic)})
             self._peer.fail()
 
+    @abstractmethod
     def _receive(self, item: T) -> None:
-        raise NotImplementedError
+        """Take up what was published."""
 
 
 class Listener(Subscription[T]):

@@ -10,7 +10,7 @@ from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
 from taskhub.domain.result import Output
 from taskhub.domain.run import Run, RunStatus
-from taskhub.domain.task import Status
+from taskhub.domain.task import JSON, Status
 from taskhub.domain.waiting import Blocker, waiting_on
 from taskhub.engine.supervisor import Supervisor
 from taskhub.ports.store import (
@@ -45,9 +45,8 @@ class TaskView:
     def size(self) -> int:
         """About how many characters its texts have."""
         spec, output = self.row.spec, self.output
-        params = spec.exec_params
-        texts = len(str(params)) if params else 0
-        return texts + len(spec.exec_command) + len(output.stdout) + len(output.stderr)
+        params = sum(map(_size, spec.exec_params.values()))
+        return params + len(spec.exec_command) + len(output.stdout) + len(output.stderr)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +169,13 @@ class RunHistory:
         if run is None or row.state.status is not Status.PENDING:
             return None
         return waiting_on(run, run.tasks[row.spec.id])
+
+
+def _size(value: JSON) -> int:
+    """Return about how many characters a value has; texts, as most long ones are, cost nothing."""
+    if isinstance(value, str):
+        return len(value)
+    return len(str(value)) if isinstance(value, dict | list) else 1
 
 
 def _row_of(run: Run) -> RunRow:

@@ -65,18 +65,6 @@ def load_dag(body: JSON, executors: Executors, limits: SpecLimits) -> DagSpec:
     return spec
 
 
-def load_task(body: JSON, executors: Executors, limits: SpecLimits) -> TaskSpec:
-    """Return the task a body describes by itself, as for cron jobs and workers.
-
-    Raises as `load_dag` does; there is nothing it could depend on.
-    """
-    findings = Findings()
-    reads = _task(body, "", TaskReader(executors, limits), findings)
-    _check_graph(reads, findings, whole="")
-    findings.raise_any()
-    return reads[0].task
-
-
 def _tasks(fields: Fields, executors: Executors, limits: SpecLimits) -> Sequence[Read]:
     reader = TaskReader(executors, limits)
     if "tasks" not in fields.value and "task" in fields.value:
@@ -125,13 +113,13 @@ def _task(value: JSON, pointer: str, reader: TaskReader, findings: Findings) -> 
     return [Read(task, fields.pointer, outer.pointer, outer.value.get("deps"))]
 
 
-def _check_graph(reads: Sequence[Read], findings: Findings, whole: str = "/tasks") -> None:
+def _check_graph(reads: Sequence[Read], findings: Findings) -> None:
     """Note what the graph lacks; tasks without a good id were noted already and are left out."""
     named = [read for read in reads if ID_PATTERN.fullmatch(read.task.id)]
     if named:
         for problem in check_graph([read.task for read in named]):
             pointer = _pointer(problem.pointer, named)
-            findings.graph(Problem(whole if pointer is None else pointer, problem.message))
+            findings.graph(Problem("/tasks" if pointer is None else pointer, problem.message))
 
 
 def _pointer(pointer: str, reads: Sequence[Read]) -> str | None:

@@ -37,7 +37,6 @@ class Child:
         "_client",
         "_loop",
         "_waiter",
-        "exited",
         "failure",
         "output",
         "status",
@@ -54,7 +53,6 @@ class Child:
         self._waiter: asyncio.Future[None] | None = None
         self.token = token
         self.output = Output(client.reader, write, self._wake)
-        self.exited = False
         self.stopping = False
         self.status: int | None = None
         self.failure: tuple[int, int] | None = None
@@ -90,7 +88,6 @@ class Child:
     def on_answer(self, kind: int, value: int) -> None:
         """Take what the spawner says of this child."""
         if kind == protocol.EXITED:
-            self.exited = True
             self.status = value
             if self.stopping:
                 return  # the rest of the tree may still print

@@ -371,3 +371,13 @@ async def test_the_queue_counts_what_is_being_stored(stores, clock, script):
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(end, TooManyError) for end in ended) == 3
     await engine.kill()
+
+
+async def test_cancel_says_by_whom_of_what_was_running_too(engine, script):
+    run_id = await engine.submit(task("a"), task("b", "a"))
+    await engine.until_started("a#1")
+    await engine.runs.cancel(run_id, by="ann")
+    await engine.runs.wait(run_id)
+    history = await engine.stores.runs.history(run_id)
+    canceled = {e.task_id: e.extra["by"] for e in history if e.name == "task_canceled"}
+    assert canceled == {"": "ann", "a": "ann", "b": "ann"}

@@ -11,7 +11,7 @@ from taskhub.domain.dag import DagSpec, FailPolicy
 from taskhub.domain.task import TaskSpec
 from taskhub.errors import GraphError, InvalidError, Problem
 from taskhub.ports.executor import Executor, Installed
-from taskhub.spec.dag import load_dag, load_task
+from taskhub.spec.dag import load_dag
 from taskhub.spec.limits import SpecLimits
 
 
@@ -317,29 +317,6 @@ def test_ten_thousand_tasks_load():
         for i in range(10_000)
     ]
     assert len(load({"tasks": tasks}).tasks) == 10_000
-
-
-def test_one_task_is_read_by_itself():
-    task = load_task(
-        {"id": "a", "exec_type": "shell", "exec_command": "x"}, EXECUTORS, SpecLimits()
-    )
-    assert (task.id, task.exec_type) == ("a", "Shell")
-
-
-@pytest.mark.parametrize(
-    ("body", "problem"),
-    [
-        ([], "must be an object, not an array"),
-        ({"id": "a", "deps": ["b"]}, "/deps/0: task 'a' depends on unknown task 'b'"),
-        ({"id": "a", "deps": ["a"]}, "cycle: a -> a"),
-        ({"id": ""}, "/id: a task needs an id"),
-        ({"task": {"id": "a", "x": 1}}, "/task/x: unknown field 'x'"),
-    ],
-)
-def test_a_bad_task_is_refused(body, problem):
-    with pytest.raises(InvalidError) as caught:
-        load_task(body, EXECUTORS, SpecLimits())
-    assert problem in str(caught.value)
 
 
 WORDS = st.sampled_from(
