@@ -11,6 +11,7 @@ TaskHubError
 ├── TooLargeError       more than a limit of `docs/limits.md` allows
 ├── TooManyError        more often, or more at once, than a limit allows
 ├── UnavailableError    the store cannot be reached or cannot write; try again
+├── SupersededError     another server is active; what this one would write is refused
 └── ConfigError         a setting or the machine makes a start impossible
 """
 
@@ -112,6 +113,12 @@ class UnavailableError(TaskHubError):
     """The store did not take or give what was asked; the same call may succeed later."""
 
     code = "unavailable"
+
+
+class SupersededError(TaskHubError):
+    """Another server has taken over; this one must stop writing."""
+
+    code = "superseded"
 
 
 class ConfigError(TaskHubError):

@@ -14,8 +14,8 @@ from taskhub.domain.result import NO_EXIT_CODE, Output
 from taskhub.domain.run import RunHeader, RunStatus
 from taskhub.domain.task import Status
 from taskhub.errors import ConflictError, NotFoundError
+from taskhub.ports.accounts import Account
 from taskhub.ports.store import (
-    Account,
     Batch,
     EventQuery,
     Page,

@@ -44,7 +44,8 @@ class RunHeader:
     """What is known of a run before it starts, and never changes.
 
     `ord` orders runs by age; task i of the spec has the task_run id `first_task_id + i`.
-    `unique_key` is empty or belongs to one run only (an idempotency key, a cron slot).
+    `unique_key` is empty or belongs to one run only (an idempotency key, a cron slot). `number` is
+    the integer id of a simple task, 0 for every other run.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class RunHeader:
     owner: str = ""
     parent_run_id: str = ""
     unique_key: str = ""
+    number: int = 0
 
 
 class Phase(IntEnum):

@@ -1,6 +1,6 @@
-"""Where runs, logs and accounts are kept.
+"""Where runs and logs are kept.
 
-Three ports, each with its contract suite in `taskhub.testing`. Every method may raise
+Two ports, each with its contract suite in `taskhub.testing`. Every method may raise
 `UnavailableError`: the store cannot be reached or cannot write. For a write that means *unknown*:
 it happened whole or not at all, and the caller repeats the very same call until it succeeds.
 """
@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from taskhub.domain.audit import AuditEntry
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import LogChunk, LogRecord
@@ -100,6 +101,8 @@ class Batch:
 
     Every run in `new_runs` has its `RunUpdate` in `runs`. A task of a new run that has no
     `TaskUpdate` is pending. `runs` and `tasks` hold at most one entry per row, the latest.
+    `audit` says who asked for any of it. `last_number` raises what `RunStore.last_number` returns,
+    as the `number` of every new run does.
     """
 
     new_runs: list[tuple[RunHeader, DagSpec]] = field(default_factory=list)
@@ -107,6 +110,8 @@ class Batch:
     tasks: list[TaskUpdate] = field(default_factory=list)
     outputs: list[TaskOutput] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
+    last_number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +161,23 @@ class EventQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedQuery:
+    """Which simple tasks. `name` is a substring of the run's name, case-insensitive."""
+
+    status: Status | None = None
+    name: str | None = None
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedTask:
+    """A run that has a `number`, with its one task."""
+
+    header: RunHeader
+    task: TaskRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
     """Part of a list, newest first; `next_before` is the `before` of the next part, if any."""
 
@@ -185,6 +207,10 @@ class RunStore(Protocol):
 
     async def last_id(self) -> int:
         """Return the highest `ord`, task_run id, event id stored, or 0."""
+        ...
+
+    async def last_number(self) -> int:
+        """Return the highest `number` a run ever had, expired ones included, or 0."""
         ...
 
     async def open_epoch(self, boot_id: str, now_ms: int) -> int:
@@ -221,6 +247,15 @@ class RunStore(Protocol):
         """Return task_runs by descending id, those below `before`."""
         ...
 
+    async def numbered(
+        self, query: NumberedQuery, limit: int, before: int | None = None
+    ) -> Page[NumberedTask]:
+        """Return runs that have a number, by descending number, those below `before`.
+
+        Each has exactly one task.
+        """
+        ...
+
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         """Return events by descending id, those below `before`."""
         ...
@@ -235,6 +270,16 @@ class RunStore(Protocol):
         Several transactions are fine: a run is gone from lists first, its events last.
         """
         ...
+
+
+class LogHead(NamedTuple):
+    """What is stored of one task of one run; `ord` is the id of its first chunk."""
+
+    ord: int
+    task_id: str
+    run_id: str
+    lines: int
+    last_seq: int
 
 
 class LogStore(Protocol):
@@ -277,6 +322,10 @@ class LogStore(Protocol):
         """Return up to `limit` chunks of a run (of one task) with `id` above `after_id`, by id."""
         ...
 
+    async def heads(self, after: int, limit: int) -> Sequence[LogHead]:
+        """Return up to `limit` (task, run) pairs with `ord` above `after`, by `ord`."""
+        ...
+
     async def expire(
         self, before_ms: int, max_bytes: int, limit: int = 100, keep: Collection[str] = ()
     ) -> int:
@@ -285,35 +334,4 @@ class LogStore(Protocol):
         Deleted is what was last written before `before_ms`, and whatever is oldest while more
         than `max_bytes` of text is stored. Lines of the runs in `keep` stay: numbers go on there.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """Somebody who may log in. `version` grows with each change that ends earlier tokens."""
-
-    username: str
-    password_hash: str
-    role: str
-    version: int = 1
-    disabled: bool = False
-
-
-class AccountStore(Protocol):
-    """Who may do what, and which tokens are no longer good."""
-
-    async def account(self, username: str) -> Account:
-        """Return an account; raise `NotFoundError`."""
-        ...
-
-    async def put_account(self, account: Account) -> None:
-        """Create or replace an account."""
-        ...
-
-    async def revoke(self, jti: str, expires_ms: int) -> None:
-        """Remember a token as revoked until it would have expired anyway. Idempotent."""
-        ...
-
-    async def revoked(self, now_ms: int) -> Mapping[str, int]:
-        """Return the revoked tokens that have not expired, with their expiry; forget the others."""
         ...

@@ -9,7 +9,7 @@ from typing import Final
 
 from taskhub.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError
 from taskhub.ports.clock import Clock
-from taskhub.ports.store import Account, AccountStore
+from taskhub.ports.accounts import Account, AccountStore
 from taskhub.services.passwords import LONGEST, Passwords
 from taskhub.services.throttle import Throttle
 from taskhub.services.tokens import NO_TOKEN, Claims, Tokens

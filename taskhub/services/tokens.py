@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taskhub.errors import ConfigError, UnauthorizedError
 from taskhub.ports.clock import Clock
-from taskhub.ports.store import Account
+from taskhub.ports.accounts import Account
 
 ALGORITHM: Final = "HS256"
 ISSUER: Final = "taskhub"

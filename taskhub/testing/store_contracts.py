@@ -14,7 +14,7 @@ from __future__ import annotations
 import pytest
 
 from taskhub.errors import NotFoundError
-from taskhub.ports.store import Account
+from taskhub.ports.accounts import Account
 from taskhub.testing.faults import Fault, FaultyRunStore
 from taskhub.testing.log_store_contract import LogStoreContract
 from taskhub.testing.run_expiry_contract import RunExpiryContract

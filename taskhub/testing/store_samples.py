@@ -11,8 +11,8 @@ from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
 from taskhub.domain.task import JSON, Status, TaskSpec
+from taskhub.ports.accounts import AccountStore, AuditStore
 from taskhub.ports.store import (
-    AccountStore,
     Batch,
     EventQuery,
     LogStore,
@@ -52,6 +52,11 @@ class Stores(Protocol):
     @property
     def accounts(self) -> AccountStore:
         """The store under `AccountStoreContract`."""
+        ...
+
+    @property
+    def audit(self) -> AuditStore:
+        """The store under `AuditStoreContract`."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from taskhub.adapters.sqlite.database import Database
 from taskhub.errors import NotFoundError
-from taskhub.ports.store import Account
+from taskhub.ports.accounts import Account
 
 FIND: Final = """SELECT username, password_hash, role, version, disabled
     FROM accounts WHERE username = ?"""

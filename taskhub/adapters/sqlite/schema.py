@@ -62,6 +62,28 @@ STATE_1: Final = (
         jti TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL) WITHOUT ROWID""",
 )
 STATE_2: Final = ("CREATE INDEX events_time ON events (ts_ms, name)",)
+STATE_3: Final = (
+    "ALTER TABLE runs ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
+    "CREATE UNIQUE INDEX runs_number ON runs (number) WHERE number > 0",
+    "ALTER TABLE task_runs ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX task_runs_number ON task_runs (status, number) WHERE number > 0",
+    """CREATE TABLE sequences (
+        name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID""",
+    "ALTER TABLE accounts ADD COLUMN created_ms INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, username TEXT NOT NULL, role TEXT NOT NULL,
+        digest TEXT NOT NULL, created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL)
+        WITHOUT ROWID""",
+    "CREATE INDEX tokens_user ON tokens (username)",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, ts_ms INTEGER NOT NULL,
+        actor TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL, address TEXT NOT NULL,
+        outcome TEXT NOT NULL, detail TEXT NOT NULL)""",
+    "CREATE INDEX audit_actor ON audit (actor)",
+    "CREATE INDEX audit_action ON audit (action)",
+    "CREATE INDEX audit_target ON audit (target)",
+    "CREATE INDEX audit_time ON audit (ts_ms)",
+)
 
 LOGS_1: Final = (
     """CREATE TABLE chunks (
@@ -79,9 +101,10 @@ LOGS_1: Final = (
         run_id TEXT NOT NULL, task_id TEXT NOT NULL, last_id INTEGER NOT NULL)""",
 )
 LOGS_2: Final = ("CREATE INDEX heads_age ON heads (last_ms, bytes)",)
+LOGS_3: Final = ("CREATE UNIQUE INDEX heads_ord ON heads (ord)",)
 
-STATE: Final = Schema(application_id=0x54486231, migrations=(STATE_1, STATE_2))
-LOGS: Final = Schema(application_id=0x5448624C, migrations=(LOGS_1, LOGS_2))
+STATE: Final = Schema(application_id=0x54486231, migrations=(STATE_1, STATE_2, STATE_3))
+LOGS: Final = Schema(application_id=0x5448624C, migrations=(LOGS_1, LOGS_2, LOGS_3))
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
