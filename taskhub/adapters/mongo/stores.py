@@ -1,0 +1,61 @@
+"""A database, opened: its indexes, its stores, the lease on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from taskhub.adapters.mongo.accounts import MongoAccountStore
+from taskhub.adapters.mongo.audit import MongoAuditStore
+from taskhub.adapters.mongo.client import Binary, Database, connect
+from taskhub.adapters.mongo.lease import LeaseTimes, MongoLease
+from taskhub.adapters.mongo.logs import MongoLogStore
+from taskhub.adapters.mongo.runs import MongoRunStore
+from taskhub.adapters.mongo.schema import prepare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MongoStores:
+    """The stores of one server; runs and lines can be written while `lease` is held."""
+
+    runs: MongoRunStore
+    logs: MongoLogStore
+    accounts: MongoAccountStore
+    audit: MongoAuditStore
+    lease: MongoLease
+    database: Database
+
+    async def shared_key(self, fresh: bytes) -> bytes:
+        """Return the key that all servers on the database sign with: `fresh` if there is none."""
+        meta = self.database["meta"]
+        await meta.insert([{"_id": "key", "value": Binary(fresh)}])
+        found = await meta.find_one({"_id": "key"})
+        return bytes(found["value"]) if found else fresh
+
+
+@asynccontextmanager
+async def open_mongo(
+    url: str, *, node: str, times: LeaseTimes = LeaseTimes()
+) -> AsyncIterator[MongoStores]:
+    """Connect, make indexes, and yield the stores; `node` names this server's data directory.
+
+    The URL is a MongoDB connection string; its path names the database, `taskhub` by default.
+    Raises `UnavailableError` while MongoDB does not answer, `ConfigError` where it never will.
+    """
+    async with connect(url) as database:
+        await database.check()
+        await prepare(database)
+        runs, logs = MongoRunStore(database), MongoLogStore(database)
+        lease = MongoLease(database, runs, logs, node, times)
+        try:
+            yield MongoStores(
+                runs=runs,
+                logs=logs,
+                accounts=MongoAccountStore(database),
+                audit=MongoAuditStore(database),
+                lease=lease,
+                database=database,
+            )
+        finally:
+            await lease.release()
