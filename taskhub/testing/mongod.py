@@ -92,7 +92,7 @@ class Mongod:
                     self._raise_if_dead()
                 if time.monotonic() > deadline:
                     raise TimeoutError("mongod does not become writable")
-                time.sleep(0.02)  # noqa: TID251  # of a process, not of our clock
+                time.sleep(0.02)  # of a process, not of our clock
 
     def _initiate(self, client: MongoClient[dict[str, object]]) -> bool:
         member = {"_id": 0, "host": f"127.0.0.1:{self.port}"}
@@ -101,7 +101,7 @@ class Mongod:
         try:
             client.admin.command("replSetInitiate", config)
         except PyMongoError as error:
-            if getattr(error, "code", None) != 23:  # noqa: PLR2004  # AlreadyInitialized
+            if getattr(error, "code", None) != 23:  # AlreadyInitialized
                 raise
         return True
 

@@ -7,10 +7,10 @@ made to it, so that a repeated call finds its own work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
-from typing import Any, AsyncIterator
+from typing import Any
 
 from taskhub.adapters.mongo.audit import append_entry
 from taskhub.adapters.mongo.client import Database, DuplicateKeyError, ReplaceOne, UpdateOne

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Document = dict[str, Any]
 Sort = Sequence[tuple[str, int]]
+Change = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 READ_S: Final = 4.0
 """Reads answer or fail within this: a request is told within 5 s that the store is away."""
@@ -162,14 +163,14 @@ class Collection_:  # noqa: N801  # beside the type of that name
         return []
 
     async def update_one(
-        self, query: Mapping[str, Any], change: Any, *, upsert: bool = False
+        self, query: Mapping[str, Any], change: Change, *, upsert: bool = False
     ) -> int:
         """Change one document; return how many matched. Raises `DuplicateKeyError`."""
         done = await _call(WRITE_S, lambda: self._inner.update_one(query, change, upsert=upsert))
         return int(done.matched_count)
 
     async def find_and_update(
-        self, query: Mapping[str, Any], change: Any, *, upsert: bool = False
+        self, query: Mapping[str, Any], change: Change, *, upsert: bool = False
     ) -> Document | None:
         """Change one document and return it as it is then; None if none matched."""
         found: Document | None = await _call(

@@ -21,14 +21,18 @@ KEY: Final = "lease"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTimes:
-    """Seconds: how long a lease lasts, how often it is renewed, and how long an expired one must
-    stay unrenewed before another server takes it: one that was only cut off, together with all
-    others, from a database that was away renews it first.
+    """How long a lease lasts, and how often it is renewed, in seconds.
+
+    An expired one must stay unrenewed for `confirm_s` before another server takes it: when all
+    were cut off from a database that was away, its holder comes first.
     """
 
     term_s: float = 12.0
     renew_s: float = 3.0
     confirm_s: float = 5.0
+
+
+DEFAULT_TIMES: Final = LeaseTimes()
 
 
 class MongoLease:
@@ -46,7 +50,7 @@ class MongoLease:
         runs: MongoRunStore,
         logs: MongoLogStore,
         node: str,
-        times: LeaseTimes = LeaseTimes(),
+        times: LeaseTimes = DEFAULT_TIMES,
     ) -> None:
         self._meta = database["meta"]
         self._runs = runs
@@ -124,4 +128,3 @@ class MongoLease:
     async def active_url(self) -> str:
         found = await self._meta.find_one({"_id": KEY}, ("url",))
         return str(found["url"]) if found else ""
-

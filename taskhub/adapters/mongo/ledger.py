@@ -108,7 +108,7 @@ class Ledger(Generic[T]):
         self._applier = asyncio.create_task(self._run(), name=f"mongo ledger {self._name}")
 
     async def close(self, *, at_once: bool = False) -> None:
-        """Apply what is left, as far as MongoDB is there; `at_once`, leave it to the next server."""
+        """Apply what is left if MongoDB is there; `at_once` leaves it to the next server."""
         if self._applier is None:
             return
         try:

@@ -45,9 +45,7 @@ class MongoRunStore:
         self._events = database["events"]
         self._skew = Skew(database)
         apply = Applier(database, self._skew)
-        self._ledger: Ledger[Batch] = Ledger(
-            database, "state", apply, rows.decode_batch, linger_s
-        )
+        self._ledger: Ledger[Batch] = Ledger(database, "state", apply, rows.decode_batch, linger_s)
         self._turn = asyncio.Lock()
         self._last_ord = 0
         self._last_event = 0

@@ -6,7 +6,8 @@
 | tasks | a task_run's row | `_id` is its id; those of a run are consecutive |
 | outputs | the end of a task's output | `_id` is the task_run's id |
 | events | up to 256 events of one run from one commit | `_id` is the first one's id |
-| chunks, heads | lines, and what is stored of a task in a run | `_id` is the chunk's id, the first chunk's |
+| chunks | consecutive lines of a task in a run | `_id` is the chunk's id |
+| heads | what is stored of a task in a run | `_id` is its first chunk's id |
 | accounts, tokens, revoked, audit | what their names say | |
 | ledgers, parts | commits that are not applied yet | see `ledger` |
 | meta | the lease, counters, bounds of clocks | |

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from taskhub.adapters.mongo.accounts import MongoAccountStore
 from taskhub.adapters.mongo.audit import MongoAuditStore
 from taskhub.adapters.mongo.client import Binary, Database, connect
-from taskhub.adapters.mongo.lease import LeaseTimes, MongoLease
+from taskhub.adapters.mongo.lease import DEFAULT_TIMES, LeaseTimes, MongoLease
 from taskhub.adapters.mongo.logs import MongoLogStore
 from taskhub.adapters.mongo.runs import MongoRunStore
 from taskhub.adapters.mongo.schema import prepare
@@ -36,7 +36,7 @@ class MongoStores:
 
 @asynccontextmanager
 async def open_mongo(
-    url: str, *, node: str, times: LeaseTimes = LeaseTimes()
+    url: str, *, node: str, times: LeaseTimes = DEFAULT_TIMES
 ) -> AsyncIterator[MongoStores]:
     """Connect, make indexes, and yield the stores; `node` names this server's data directory.
 

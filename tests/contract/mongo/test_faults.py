@@ -28,7 +28,7 @@ from taskhub.testing.store_samples import (
     task_run_id,
     task_update,
 )
-from tests.contract.mongo.faulty_database import FaultyDatabase, Faults
+from tests.contract.mongo.faulty_database import Faults, FaultyDatabase
 
 SOON_S = 30
 
@@ -262,7 +262,11 @@ async def test_no_mongod_is_unavailable_and_a_bad_url_a_bad_setting():
     with pytest.raises(UnavailableError):
         async with open_mongo("mongodb://127.0.0.1:1/x", node="n"):
             pass
-    for url in ("mongodb://127.0.0.1:1/x?w=nonsense&tls=maybe", "mongodb://", "mongodb://h/x?retryWritez=true"):
+    for url in (
+        "mongodb://127.0.0.1:1/x?w=nonsense&tls=maybe",
+        "mongodb://",
+        "mongodb://h/x?retryWritez=true",
+    ):
         with pytest.raises(ConfigError):
             async with open_mongo(url, node="n"):
                 pass

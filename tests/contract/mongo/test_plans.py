@@ -162,4 +162,3 @@ async def test_accounts(stores, mongod):
         await stores.accounts.revision()
 
     assert walks(await profile(mongod, ask)) == []
-
