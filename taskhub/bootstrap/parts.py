@@ -22,6 +22,7 @@ from taskhub.background.retention import Retention
 from taskhub.bootstrap.machine import boot_id, secret_key, write_private
 from taskhub.config import Config
 from taskhub.domain.ids import IdSource
+from taskhub.domain.secrets import Secrets
 from taskhub.engine.bus import Bus
 from taskhub.engine.journal import Journal
 from taskhub.engine.launcher import Launcher
@@ -124,7 +125,8 @@ async def run_engine(
     writer = LogWriter(stores.logs, bus, clock, IdSource(await stores.logs.last_id()))
     journal = Journal(stores.runs, bus, clock, ids)
     timers = Timers(clock)
-    launcher = Launcher(executors, writer, timers, _output_limits(config))
+    masked = Secrets(config.auth.secret_names)
+    launcher = Launcher(executors, writer, timers, _output_limits(config), secrets=masked)
     supervisor = Supervisor(
         journal=journal,
         launcher=launcher,
@@ -298,6 +300,7 @@ def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
             exec_command_bytes=limits.exec_command_bytes,
             exec_params_bytes=limits.exec_params_bytes,
             retries=limits.retries,
+            secrets=Secrets(config.auth.secret_names),
         ),
     )
 
