@@ -105,7 +105,7 @@ def test_nor_are_those_in_lists_urls_and_under_names_of_ones_own(file):
     text = (
         '[auth]\nsecret_names = ["*_pin"]\n'
         '[executors.HttpCall]\ntokens = 5\napi_tokens = ["s3cret"]\ncard_pin = ["s3cret"]\n'
-        'proxies = ["http://me:s3cret@example:1"]\nheaders = [{name = "Cookie", value = "s3cret"}]'
+        'proxies = ["redis://me:s3cret@example:1"]\nheaders = [{name = "Cookie", value = "s3cret"}]'
     )
     shown = to_toml(load(file(text)))
     assert "s3cret" not in shown
@@ -113,7 +113,7 @@ def test_nor_are_those_in_lists_urls_and_under_names_of_ones_own(file):
         "tokens": 5,
         "api_tokens": "***",
         "card_pin": "***",
-        "proxies": ["http://me:***@example:1"],
+        "proxies": ["redis://me:***@example:1"],
         "headers": [{"name": "Cookie", "value": "***"}],
     }
     assert tomllib.loads(shown)["auth"]["secret_names"] == ["*_pin"]

@@ -214,12 +214,12 @@ async def test_metadata_that_is_not_json_is_replaced(engine, script):
 
 
 async def test_what_an_executor_says_is_stored_without_secrets(engine, stores, script):
-    script.instant = Result.failed("hunter2 was refused at http://me:hunter2@example")
+    script.instant = Result.failed("hunter2 was refused at redis://me:hunter2@example")
     script.instant = replace(script.instant, metadata={"token": "x", "echo": "hunter2", "n": 1})
     given = {"exec_params": {"env.API_KEY": "hunter2"}, "metadata": {"password": "hunter3"}}
     run_id = await engine.submit(task("a", **given))
     state = (await engine.runs.wait(run_id)).tasks[0].row.state
-    assert state.message == "*** was refused at http://me:***@example"
+    assert state.message == "*** was refused at redis://me:***@example"
     assert state.metadata == {"token": "***", "echo": "***", "n": 1}
     assert "hunter2" not in repr(await stores.runs.history(run_id))
     assert (await engine.runs.get(run_id)).spec.tasks[0].exec_params == given["exec_params"]
