@@ -115,7 +115,7 @@ def refuse_bad_settings(config: Config, started: Executors) -> None:
 
 @asynccontextmanager
 async def run_engine(
-    config: Config, clock: Clock, stores: Stores, executors: Executors
+    config: Config, clock: Clock, stores: Stores, executors: Executors, masked: Secrets
 ) -> AsyncIterator[Engine]:
     """Take up what an earlier server left, and drive runs."""
     ids = IdSource(await stores.runs.last_id())
@@ -125,7 +125,6 @@ async def run_engine(
     writer = LogWriter(stores.logs, bus, clock, IdSource(await stores.logs.last_id()))
     journal = Journal(stores.runs, bus, clock, ids)
     timers = Timers(clock)
-    masked = Secrets(config.auth.secret_names)
     launcher = Launcher(executors, writer, timers, _output_limits(config), secrets=masked)
     supervisor = Supervisor(
         journal=journal,
@@ -262,11 +261,15 @@ async def open_services(
 
 @asynccontextmanager
 async def listen(
-    config: Config, services: Services, listener: socket.socket, ws_listener: socket.socket | None
+    config: Config,
+    services: Services,
+    listener: socket.socket,
+    ws_listener: socket.socket | None,
+    masked: Secrets,
 ) -> AsyncIterator[str]:
     """Accept connections; yields the URL."""
     offload = Offload()
-    settings = _web_settings(config, listener)
+    settings = _web_settings(config, listener, masked)
     sockets = SocketSettings(
         auth_timeout_s=config.socket.auth_timeout_s,
         ping_s=config.socket.ping_s,
@@ -288,7 +291,7 @@ async def listen(
         offload.close()
 
 
-def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
+def _web_settings(config: Config, listener: socket.socket, masked: Secrets) -> WebSettings:
     limits = config.limits
     return WebSettings(
         body_bytes=limits.body_bytes,
@@ -300,7 +303,7 @@ def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
             exec_command_bytes=limits.exec_command_bytes,
             exec_params_bytes=limits.exec_params_bytes,
             retries=limits.retries,
-            secrets=Secrets(config.auth.secret_names),
+            secrets=masked,
         ),
     )
 
