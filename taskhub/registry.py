@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator, SchemaError
 
+from taskhub.domain.redaction import Redaction
+from taskhub.domain.secrets import Secrets
 from taskhub.plugin_api import API_VERSION
 from taskhub.ports.executor import Executor, Executors, Installed
 
@@ -54,21 +56,25 @@ async def started(
     *,
     start_s: float = START_S,
     close_s: float = CLOSE_S,
+    secrets: Secrets | None = None,
 ) -> AsyncIterator[dict[str, Installed]]:
     """Start every executor with its own settings and close them at the end, each within a limit.
 
-    One that fails to start, or takes too long, becomes a row with `error`; the others go on.
+    One that fails to start, or takes too long, becomes a row with `error`, in which no secret of
+    its settings is repeated; the others go on.
     """
     by_name = {name.lower(): dict(values) for name, values in settings.items()}
+    names = secrets or Secrets()
+    redactions = {key: Redaction(names, by_name.get(key, {})) for key in installed}
     rows: dict[str, Installed] = {}
     try:
         for key, row in installed.items():
-            rows[key] = await _start(row, by_name.get(key, {}), start_s)
+            rows[key] = await _start(row, by_name.get(key, {}), start_s, redactions[key])
         yield dict(rows)
     finally:
-        for row in reversed(rows.values()):
+        for key, row in reversed(rows.items()):
             if row.executor is not None:
-                await _guarded(row, "close", row.executor.close, close_s)
+                await _guarded(row, "close", row.executor.close, close_s, redactions[key])
 
 
 def _precedence(point: EntryPoint) -> tuple[str, bool, str, str]:
@@ -112,18 +118,26 @@ def _row(point: EntryPoint) -> Installed:
     return Installed(name=point.name, source=point.dist.name, version=point.dist.version)
 
 
-async def _start(row: Installed, settings: Mapping[str, Any], limit_s: float) -> Installed:
+async def _start(
+    row: Installed, settings: Mapping[str, Any], limit_s: float, redaction: Redaction
+) -> Installed:
     if row.executor is None:
         return row
-    error = await _guarded(row, "start", partial(row.executor.start, settings), limit_s)
+    start = partial(row.executor.start, settings)
+    error = await _guarded(row, "start", start, limit_s, redaction)
     if not error:
         return row
-    await _guarded(row, "close", row.executor.close, limit_s)  # of what it had already taken
+    # of what it had already taken
+    await _guarded(row, "close", row.executor.close, limit_s, redaction)
     return replace(row, executor=None, error=error)
 
 
 async def _guarded(
-    row: Installed, step: str, work: Callable[[], Awaitable[None]], limit_s: float
+    row: Installed,
+    step: str,
+    work: Callable[[], Awaitable[None]],
+    limit_s: float,
+    redaction: Redaction,
 ) -> str:
     """Await a plugin's own code; return what went wrong, "" if nothing did."""
     try:
@@ -131,10 +145,12 @@ async def _guarded(
             await work()
     except TimeoutError as exc:
         late = f"{step} took longer than {limit_s:g} s"
-        error = late if limit.expired() else f"{step}: {_describe(exc)}"
+        error = late if limit.expired() else f"{step}: {redaction.text(_describe(exc))}"
     except (Exception, SystemExit) as exc:  # a plugin may raise anything
-        error = f"{step}: {_describe(exc)}"
-        log.debug("executor raised", exc_info=exc)
+        said = _describe(exc)
+        error = f"{step}: {redaction.text(said)}"
+        if error.endswith(said):  # a traceback repeats what was said, secrets included
+            log.debug("executor raised", exc_info=exc)
     else:
         return ""
     log.warning("executor failed outside of an attempt", extra=_extra(row, error))

@@ -27,6 +27,7 @@ from taskhub.bootstrap.parts import (
     run_engine,
 )
 from taskhub.config import Config
+from taskhub.domain.secrets import Secrets
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
 from taskhub.registry import discover, started
@@ -84,11 +85,12 @@ async def serve(
         auth = await enter(open_auth(config, clock, stores, directory))
         installed = discover() if executors is None else executors
         settings = executor_settings(config, directory, installed)
-        installed = await enter(started(installed, settings))
+        secrets = Secrets(config.auth.secret_names)
+        installed = await enter(started(installed, settings, secrets=secrets))
         refuse_bad_settings(config, installed)
-        engine = await enter(run_engine(config, clock, stores, installed))
+        engine = await enter(run_engine(config, clock, stores, installed, secrets))
         services = await enter(open_services(config, clock, stores, installed, engine, auth))
-        url = await enter(listen(config, services, listener, ws_listener))
+        url = await enter(listen(config, services, listener, ws_listener, secrets))
         yield Server(url, engine, services.runs)
         if not engine.loops.is_dead:
             log.info("server stops", extra={"running": engine.supervisor.running})

@@ -22,6 +22,7 @@ from taskhub.background.retention import Retention
 from taskhub.bootstrap.machine import boot_id, secret_key, write_private
 from taskhub.config import Config
 from taskhub.domain.ids import IdSource
+from taskhub.domain.secrets import Secrets
 from taskhub.engine.bus import Bus
 from taskhub.engine.journal import Journal
 from taskhub.engine.launcher import Launcher
@@ -114,7 +115,7 @@ def refuse_bad_settings(config: Config, started: Executors) -> None:
 
 @asynccontextmanager
 async def run_engine(
-    config: Config, clock: Clock, stores: Stores, executors: Executors
+    config: Config, clock: Clock, stores: Stores, executors: Executors, masked: Secrets
 ) -> AsyncIterator[Engine]:
     """Take up what an earlier server left, and drive runs."""
     ids = IdSource(await stores.runs.last_id())
@@ -124,7 +125,7 @@ async def run_engine(
     writer = LogWriter(stores.logs, bus, clock, IdSource(await stores.logs.last_id()))
     journal = Journal(stores.runs, bus, clock, ids)
     timers = Timers(clock)
-    launcher = Launcher(executors, writer, timers, _output_limits(config))
+    launcher = Launcher(executors, writer, timers, _output_limits(config), secrets=masked)
     supervisor = Supervisor(
         journal=journal,
         launcher=launcher,
@@ -260,11 +261,15 @@ async def open_services(
 
 @asynccontextmanager
 async def listen(
-    config: Config, services: Services, listener: socket.socket, ws_listener: socket.socket | None
+    config: Config,
+    services: Services,
+    listener: socket.socket,
+    ws_listener: socket.socket | None,
+    masked: Secrets,
 ) -> AsyncIterator[str]:
     """Accept connections; yields the URL."""
     offload = Offload()
-    settings = _web_settings(config, listener)
+    settings = _web_settings(config, listener, masked)
     sockets = SocketSettings(
         auth_timeout_s=config.socket.auth_timeout_s,
         ping_s=config.socket.ping_s,
@@ -286,7 +291,7 @@ async def listen(
         offload.close()
 
 
-def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
+def _web_settings(config: Config, listener: socket.socket, masked: Secrets) -> WebSettings:
     limits = config.limits
     return WebSettings(
         body_bytes=limits.body_bytes,
@@ -298,6 +303,7 @@ def _web_settings(config: Config, listener: socket.socket) -> WebSettings:
             exec_command_bytes=limits.exec_command_bytes,
             exec_params_bytes=limits.exec_params_bytes,
             retries=limits.retries,
+            secrets=masked,
         ),
     )
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from taskhub.config.catalogue import SECTIONS, SETTINGS, UNITS
 from taskhub.config.sections import Config
+from taskhub.domain.redaction import without_password
+from taskhub.domain.secrets import Secrets
 from taskhub.logconfig import is_secret
 
 SAMPLE_HEAD: Final = """\
@@ -47,7 +49,8 @@ def default_text(name: str) -> str:
 def to_toml(config: Config) -> str:
     """Return the values in force as a settings file; what looks like a secret is masked."""
     tables = {section: asdict(getattr(config, section)) for section in SECTIONS}
-    tables |= {f"executors.{_key(name)}": dict(t) for name, t in config.executors.items()}
+    mask = Secrets(config.auth.secret_names).mask_object
+    tables |= {f"executors.{_key(name)}": dict(mask(t)) for name, t in config.executors.items()}
     parts = ("\n".join([f"[{name}]", *_lines(table)]) for name, table in tables.items())
     return "\n\n".join(parts) + "\n"
 
@@ -65,7 +68,8 @@ def _value(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str() | Path():
-            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+            text = without_password(str(value))
+            return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
         case Mapping():
             return f"{{{', '.join(_lines(value))}}}"
         case Iterable():

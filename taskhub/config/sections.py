@@ -62,6 +62,9 @@ class Auth:
     token_ttl_s: int = setting(7200, "Life of a login token, in seconds.", least=1)
     login_failures: int = setting(5, "Wrong passwords until a name has to wait.", least=1)
     login_window_s: int = setting(300, "Seconds over which these are counted.", least=1)
+    secret_names: tuple[str, ...] = setting(
+        (), 'More names whose values are masked, beside password, token and such: "*_pin".'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

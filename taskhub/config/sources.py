@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from taskhub.config.catalogue import SECTIONS, SETTINGS
 from taskhub.config.sections import Config
+from taskhub.domain.redaction import without_password
 from taskhub.errors import ConfigError
 
 FLAGS: Final = {
@@ -140,7 +141,7 @@ def _parsed(given: Iterable[Given], problems: list[str]) -> dict[str, dict[str, 
         try:
             values[section][name] = SETTINGS[one.name].parse(one.raw, is_text=one.is_text)
         except ValueError as error:
-            shown = repr(one.raw)[:60]
+            shown = without_password(repr(one.raw))[:60]
             problems.append(f"{one.origin}: {one.name} must be {error}, not {shown}")
     return values
 

@@ -6,10 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 from taskhub.domain.log import Level, Stream
+from taskhub.domain.redaction import Redaction
 from taskhub.domain.result import NO_EXIT_CODE, Output, Result
+from taskhub.domain.secrets import Secrets
 from taskhub.domain.task import JSON, Status, TaskSpec
 from taskhub.engine.output import AttemptLog
 from taskhub.engine.plain import plain, presentable
@@ -45,6 +48,7 @@ class Attempt:
         deadline_ms: int | None,
         output: AttemptLog,
         started_ms: int,
+        secrets: Secrets,
     ) -> None:
         self.run_id = run_id
         self.task = task
@@ -53,8 +57,14 @@ class Attempt:
         self.deadline_ms = deadline_ms
         self.output = output
         self.started_ms = started_ms
+        self._secrets = secrets
         self.stop: Stop | None = None
         self.is_executing = False
+
+    @cached_property
+    def redaction(self) -> Redaction:
+        """Takes this task's secrets out of whatever the executor says."""
+        return Redaction(self._secrets, self.task.exec_params, self.task.metadata)
 
     def write(self, stream: Stream, data: bytes) -> None:
         if self.task.capture_output:
@@ -63,7 +73,9 @@ class Attempt:
     def log(
         self, message: str, level: Level = Level.INFO, fields: Mapping[str, JSON] | None = None
     ) -> None:
-        self.output.log(message, level, fields)
+        if fields:
+            fields = self.redaction.object(plain(fields))
+        self.output.log(self.redaction.text(message), level, fields)
 
     async def drain(self) -> None:
         await self.output.drain()
@@ -88,29 +100,30 @@ async def carry_out(executor: Executor, attempt: Attempt) -> tuple[Result, Outpu
 async def _judge(executor: Executor, attempt: Attempt) -> Result:
     attempt.is_executing = True
     try:
-        return _presentable(await executor.execute(attempt))
+        return _presentable(await executor.execute(attempt), attempt.redaction)
     except asyncio.CancelledError:
         if attempt.stop is None:
             return Result.failed("the executor cancelled itself", NO_EXIT_CODE)
         return Result.failed("", NO_EXIT_CODE)
     except Exception as exc:  # noqa: BLE001  # a plugin may raise anything
-        extra = {"run_id": attempt.run_id, "task_id": attempt.task.id, "error": repr(exc)[:500]}
+        error = presentable(attempt.redaction.text(f"{type(exc).__name__}: {exc}"))
+        extra = {"run_id": attempt.run_id, "task_id": attempt.task.id, "error": error[:500]}
         log.info("executor raised", extra=extra)
-        return Result.failed(presentable(f"{type(exc).__name__}: {exc}"))
+        return Result.failed(error)
     finally:
         attempt.is_executing = False
 
 
-def _presentable(returned: object) -> Result:
-    """Return what an executor returned as something that any store and any client can take."""
+def _presentable(returned: object, redaction: Redaction) -> Result:
+    """Return what an executor returned as something that any store and any client may have."""
     if not isinstance(returned, Result):
         raise TypeError(f"the executor returned {type(returned).__name__}, not a Result")
     status = Status(returned.status)
     return Result(
         status=status if status.is_final else Status.FAILED,
         exit_code=max(-(2**31), min(2**31 - 1, int(returned.exit_code))),
-        message=presentable(str(returned.message)),
-        metadata=plain(returned.metadata) if returned.metadata else {},
+        message=presentable(redaction.text(str(returned.message))),
+        metadata=redaction.object(plain(returned.metadata)) if returned.metadata else {},
     )
 
 

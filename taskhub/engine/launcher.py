@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from taskhub.domain.result import NO_EXIT_CODE, Output, Result
 from taskhub.domain.run import TaskState
+from taskhub.domain.secrets import Secrets
 from taskhub.domain.task import Status, TaskSpec
 from taskhub.engine.attempt import Attempt, Stop, carry_out
 from taskhub.engine.output import AttemptLog, LogWriter, OutputLimits
@@ -55,6 +56,7 @@ class Launcher:
         timers: Timers,
         limits: OutputLimits | None = None,
         stop_grace_ms: int = STOP_GRACE_MS,
+        secrets: Secrets | None = None,
     ) -> None:
         self._executors = {
             name: found.executor for name, found in executors.items() if found.executor
@@ -65,6 +67,7 @@ class Launcher:
         self._timers = timers
         self._limits = limits or OutputLimits()
         self._stop_grace_ms = stop_grace_ms
+        self._secrets = secrets or Secrets()
         self._live: dict[Attempt, Live] = {}
         self._by_run: dict[str, dict[str, Attempt]] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -88,6 +91,7 @@ class Launcher:
             deadline_ms=self._clock.now_ms() + spec.timeout_ms if spec.timeout_ms else None,
             output=self._open_log(run_id, spec, task.attempt),
             started_ms=self._clock.monotonic_ms(),
+            secrets=self._secrets,
         )
         live = asyncio.create_task(self._carry_out(attempt), name=f"attempt {task.attempt_key}")
         self._live[attempt] = Live(live, ended, [])

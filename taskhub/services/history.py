@@ -31,6 +31,7 @@ ROWS_SLICE: Final = 50
 SMALL_OUTPUT: Final = 64 * 1024
 MOST_OUTPUTS: Final = 1024
 NO_OUTPUT: Final = Output()
+NAME_COST: Final = 32  # in characters: a new name is judged before its value is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class TaskView:
     def size(self) -> int:
         """About how many characters its texts have."""
         spec, output = self.row.spec, self.output
-        params = sum(map(_size, spec.exec_params.values()))
+        params = sum(_size_of(given) for given in (spec.exec_params, spec.metadata) if given)
         return params + len(spec.exec_command) + len(output.stdout) + len(output.stderr)
 
 
@@ -169,6 +170,10 @@ class RunHistory:
         if run is None or row.state.status is not Status.PENDING:
             return None
         return waiting_on(run, run.tasks[row.spec.id])
+
+
+def _size_of(given: Mapping[str, JSON]) -> int:
+    return NAME_COST * len(given) + sum(map(_size, given.values()))
 
 
 def _size(value: JSON) -> int:

@@ -1,13 +1,18 @@
-"""How much a DAG may hold; defaults as in docs/limits.md."""
+"""What a DAG may hold, and what of it may not be repeated; defaults as in docs/limits.md."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from taskhub.domain.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecLimits:
-    """Upper bounds of what a task or DAG may say of itself; all inclusive."""
+    """Upper bounds of what a task or DAG may say of itself; all inclusive.
+
+    `secrets` tells which values no message about it may show.
+    """
 
     tasks: int = 10_000
     name_chars: int = 256
@@ -16,3 +21,4 @@ class SpecLimits:
     metadata_bytes: int = 64 << 10
     retries: int = 100
     retry_delay_ms: int = 3_600_000
+    secrets: Secrets = field(default_factory=Secrets)

@@ -28,7 +28,7 @@ class TaskReader:
     def __init__(self, executors: Executors, limits: SpecLimits) -> None:
         self._executors = executors
         self._limits = limits
-        self._parameters = Parameters()
+        self._parameters = Parameters(limits.secrets)
 
     def read(self, fields: Fields, deps: tuple[str, ...]) -> TaskSpec:
         """Return the task; what is wrong is noted, and replaced by a default."""

@@ -18,6 +18,7 @@ from taskhub.services.runs import RunService
 from taskhub.services.system import SystemService
 from taskhub.web.base import ApiHandler, log_request
 from taskhub.web.dag import DagRunAsyncHandler, DagRunHandler, RerunHandler
+from taskhub.web.frames import Frames
 from taskhub.web.gate import Gate, Open, Permissions, WebSettings
 from taskhub.web.history import (
     CancelHandler,
@@ -66,9 +67,11 @@ class Route:
     needs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def routes(s: Services, sockets: SocketSettings | None = None) -> Sequence[Route]:
+def routes(
+    s: Services, sockets: SocketSettings | None = None, frames: Frames | None = None
+) -> Sequence[Route]:
     """Return the table. A method without a permission stops the start."""
-    socket = {"hub": s.live, "auth": s.auth, "settings": sockets}
+    socket = {"hub": s.live, "auth": s.auth, "frames": frames or Frames(), "settings": sockets}
     runs = {"runs": s.runs}
     make = {"runs": s.runs, "executors": s.executors}
     run = r"/api/dag/runs/([^/]+)"
@@ -130,7 +133,7 @@ def make_app(
         settings=settings or WebSettings(),
         offload=offload or Offload(),
     )
-    return TaskHubApp(routes(services, sockets), gate)
+    return TaskHubApp(routes(services, sockets, Frames(gate.secrets)), gate)
 
 
 def make_ws_app(
@@ -140,12 +143,13 @@ def make_ws_app(
     offload: Offload | None = None,
 ) -> TaskHubApp:
     """Return what listens for clients of the original: the socket, on any path."""
-    needs = {"hub": services.live, "auth": services.auth, "settings": sockets}
     gate = Gate(
         auth=services.auth,
         settings=settings or WebSettings(is_loopback=False),
         offload=offload or Offload(),
     )
+    frames = Frames(gate.secrets)
+    needs = {"hub": services.live, "auth": services.auth, "frames": frames, "settings": sockets}
     return TaskHubApp([Route(".*", TaskHubSocket, {"GET": FIRST_MESSAGE}, needs)], gate)
 
 

@@ -56,7 +56,8 @@ class DagRunHandler(DagHandler):
         spec = await self.spec(await self.body())
         run_id = await self.runs.submit(spec, owner=self.username, key=key)
         view = await self.while_connected(self.runs.wait(run_id))
-        await self.reply_large(lambda: run_result(view), tasks_size(view.tasks))
+        secrets = self.gate.secrets
+        await self.reply_large(lambda: run_result(view, secrets), tasks_size(view.tasks))
 
 
 class DagRunAsyncHandler(DagHandler):

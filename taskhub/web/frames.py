@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogChunk, LogSegment
+from taskhub.domain.secrets import Secrets
 from taskhub.domain.task import JSON
 
 BLOCK_BYTES: Final = 64 * 1024
@@ -187,10 +189,12 @@ def to_blocks(data: bytes, messages: int, size: int = BLOCK_BYTES) -> Sequence[B
 class Frames:
     """Turns news into blocks and remembers the last, so that 1,000 subscribers share one buffer.
 
-    One is enough: the bus hands a piece of news to all its subscribers before the next.
+    One is enough: the bus hands a piece of news to all its subscribers before the next. What is
+    stored is masked already, but older versions did not, and the names in the settings change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets | None = None) -> None:
+        self._secrets = secrets or Secrets()
         self._news: object = None
         self._blocks: dict[object, Sequence[Block]] = {}
 
@@ -199,14 +203,16 @@ class Frames:
         first = max(from_seq, chunk.first_seq)
         known = self._known(chunk)
         if first not in known:
-            known[first] = to_blocks(log_frames(chunk, first), chunk.last_seq - first + 1)
+            frames = log_frames(self._masked(chunk), first)
+            known[first] = to_blocks(frames, chunk.last_seq - first + 1)
         return known[first]
 
     def event(self, event: Event, *, numbered: bool) -> Sequence[Block]:
         """Return an event."""
         known = self._known(event)
         if numbered not in known:
-            known[numbered] = (Block(event_frame(event, numbered=numbered), 1),)
+            shown = event._replace(extra=self._secrets.mask_object(event.extra))
+            known[numbered] = (Block(event_frame(shown, numbered=numbered), 1),)
         return known[numbered]
 
     def message(self, message: Mapping[str, Any]) -> Sequence[Block]:
@@ -215,6 +221,13 @@ class Frames:
         if "" not in known:
             known[""] = (Block(message_frame(message), 1),)
         return known[""]
+
+    def _masked(self, chunk: LogChunk) -> LogChunk:
+        if not any(segment.fields for segment in chunk.segments):
+            return chunk
+        mask = self._secrets.mask_object
+        segments = (replace(part, fields=mask(part.fields)) for part in chunk.segments)
+        return replace(chunk, segments=tuple(segments))
 
     def _known(self, news: object) -> dict[object, Sequence[Block]]:
         if self._news is not news:

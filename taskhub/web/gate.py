@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tornado.httputil import HTTPServerRequest
 
+from taskhub.domain.secrets import Secrets
 from taskhub.errors import ForbiddenError, UnauthorizedError
 from taskhub.services.auth import AuthService, Principal, Role
 from taskhub.services.tokens import NO_TOKEN
@@ -53,6 +54,11 @@ class Gate:
     auth: AuthService
     settings: WebSettings
     offload: Offload
+
+    @property
+    def secrets(self) -> Secrets:
+        """Which values no answer may show."""
+        return self.settings.spec.secrets
 
     def check_site(self, request: HTTPServerRequest) -> None:
         """Refuse a Host that is not ours, and a browser's request from another site's page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from taskhub.domain.event import EventName
@@ -50,7 +51,10 @@ class RunHandler(ApiHandler):
     async def get(self, run_id: str) -> None:
         view = await self.runs.get(run_id)
         size = 2 * tasks_size(view.tasks)
-        await self.reply_large(lambda: {"code": 0, "message": "ok", "data": run_detail(view)}, size)
+        secrets = self.gate.secrets
+        await self.reply_large(
+            lambda: {"code": 0, "message": "ok", "data": run_detail(view, secrets)}, size
+        )
 
 
 class CancelHandler(ApiHandler):
@@ -79,11 +83,12 @@ class TaskRunsHandler(ApiHandler):
         limit, before = query.limit(200, 1000), query.cursor()
         query.check()
         found = await self.runs.list_tasks(wanted, limit, before)
+        view = partial(task_item, secrets=self.gate.secrets)
         await self.reply_large(
             lambda: {
                 "code": 0,
                 "message": "ok",
-                "data": page(encoded(task_item, found.items), found),
+                "data": page(encoded(view, found.items), found),
             },
             tasks_size(found.items),
         )
@@ -111,11 +116,12 @@ class EventsHandler(ApiHandler):
             self.ok(page([], Page(items=())))
             return
         found = await self.runs.list_events(wanted, limit, before)
+        view = partial(event_item, secrets=self.gate.secrets)
         await self.reply_large(
             lambda: {
                 "code": 0,
                 "message": "ok",
-                "data": page(encoded(event_item, found.items), found),
+                "data": page(encoded(view, found.items), found),
             },
             ROW_BYTES * len(found.items),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from taskhub.services.logs import MAX_PAGE, LogService
@@ -27,6 +28,7 @@ class LogsHandler(ApiHandler):
         first = max(1, 1 if from_seq is None else from_seq)
         most = min(max(1, DEFAULT_PAGE if limit is None else limit), MAX_PAGE)
         lines = await self.logs.page(task_id, run_id, first, most)
+        view = partial(log_item, secrets=self.gate.secrets)
         data = {
             "task_id": task_id,
             "from": first,
@@ -37,7 +39,7 @@ class LogsHandler(ApiHandler):
             lambda: {
                 "code": 0,
                 "message": "ok",
-                "data": {**data, "records": encoded(log_item, lines)},
+                "data": {**data, "records": encoded(view, lines)},
             },
             sum(LINE_BYTES + len(record.message) for _, record in lines),
         )

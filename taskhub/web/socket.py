@@ -53,13 +53,15 @@ class TaskHubSocket(WebSocketHandler):
     way and the close frame are left to the kernel, and what is not taken in `abort_s` is dropped.
     """
 
-    # Remembers the last of a pure function's values, so that all sockets can share it.
-    _frames: Final = Frames()
-
     def initialize(
-        self, hub: LiveHub, auth: AuthService, settings: SocketSettings | None = None
+        self,
+        hub: LiveHub,
+        auth: AuthService,
+        frames: Frames,
+        settings: SocketSettings | None = None,
     ) -> None:
         self._hub = hub
+        self._frames = frames  # remembers the last it made, so all sockets share it
         self._limits = settings or SocketSettings()
         self._credential = Credential(auth, hub.clock, partial(self.close, POLICY, UNAUTHORIZED))
         self._session: Session | None = None

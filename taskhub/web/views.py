@@ -1,13 +1,18 @@
-"""Domain values as clients see them: every field name of the answers is here."""
+"""Domain values as clients see them: every field name of the answers is here.
+
+What users and executors fill themselves passes `Secrets` on its way out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogRecord
-from taskhub.domain.task import Status
+from taskhub.domain.secrets import Secrets
+from taskhub.domain.task import Status, TaskSpec
 from taskhub.domain.waiting import Blocker
 from taskhub.ports.executor import Installed
 from taskhub.ports.store import Page, RunRow
@@ -41,7 +46,7 @@ def run_item(row: RunRow) -> dict[str, Any]:
     }
 
 
-def task_item(task: TaskView) -> dict[str, Any]:
+def task_item(task: TaskView, secrets: Secrets) -> dict[str, Any]:
     """Return a task_run as lists show it."""
     spec, state = task.row.spec, task.row.state
     return {
@@ -52,7 +57,7 @@ def task_item(task: TaskView) -> dict[str, Any]:
         "name": spec.name,
         "exec_type": spec.exec_type,
         "exec_command": spec.exec_command,
-        "exec_params": dict(spec.exec_params),
+        "exec_params": secrets.mask_object(spec.exec_params),
         "deps": list(spec.deps),
         "status": int(state.status),
         "status_name": state.status.word,
@@ -65,7 +70,7 @@ def task_item(task: TaskView) -> dict[str, Any]:
         "max_attempts": max(spec.max_attempts, state.attempt),
         "start_ts_ms": state.start_ts_ms,
         "end_ts_ms": state.end_ts_ms,
-        "metadata": dict(state.metadata),
+        "metadata": secrets.mask_object(state.metadata),
         "waiting_on": blocker(task.waiting_on),
     }
 
@@ -75,7 +80,7 @@ def blocker(found: Blocker | None) -> dict[str, Any] | None:
     return None if found is None else {"reason": found.reason, **found.detail}
 
 
-def node(task: TaskView) -> dict[str, Any]:
+def node(task: TaskView, secrets: Secrets) -> dict[str, Any]:
     """Return a task of an ended run with its result."""
     state = task.row.state
     return {
@@ -91,18 +96,18 @@ def node(task: TaskView) -> dict[str, Any]:
             "stderr": task.output.stderr,
             "attempt": state.attempt,
             "max_attempts": max(task.row.spec.max_attempts, task.row.state.attempt),
-            "metadata": dict(state.metadata),
+            "metadata": secrets.mask_object(state.metadata),
         },
     }
 
 
-def run_result(view: RunView) -> dict[str, Any]:
+def run_result(view: RunView, secrets: Secrets) -> dict[str, Any]:
     """Return an ended run as `POST /api/dag/run` answers."""
     summary = _summary(view.tasks)
     return {
         "ok": not summary["failed"],
         "message": DAG_FAILED if summary["failed"] else "",
-        "nodes": encoded(node, view.tasks),
+        "nodes": encoded(partial(node, secrets=secrets), view.tasks),
         "run_id": view.row.header.run_id,
         "summary": {"total": len(view.tasks), **summary},
     }
@@ -121,13 +126,22 @@ def _summary(tasks: Sequence[TaskView]) -> dict[str, list[str]]:
     return summary
 
 
-def run_detail(view: RunView) -> dict[str, Any]:
+def run_detail(view: RunView, secrets: Secrets) -> dict[str, Any]:
     """Return a run with its spec and its task_runs."""
     spec = view.spec.to_json()
     return {
         "run": run_item(view.row),
-        "spec": {**spec, "tasks": encoded(lambda task: task.to_json(), view.spec.tasks)},
-        "task_runs": encoded(task_item, view.tasks),
+        "spec": {**spec, "tasks": encoded(partial(spec_item, secrets=secrets), view.spec.tasks)},
+        "task_runs": encoded(partial(task_item, secrets=secrets), view.tasks),
+    }
+
+
+def spec_item(spec: TaskSpec, secrets: Secrets) -> dict[str, Any]:
+    """Return a task as its author wrote it."""
+    return {
+        **spec.to_json(),
+        "exec_params": secrets.mask_object(spec.exec_params),
+        "metadata": secrets.mask_object(spec.metadata),
     }
 
 
@@ -136,10 +150,11 @@ def task_ids(ids: Sequence[str]) -> list[dict[str, str]]:
     return [{"logical": task_id, "task_id": task_id} for task_id in ids]
 
 
-def event_item(event: Event) -> dict[str, Any]:
+def event_item(event: Event, secrets: Secrets) -> dict[str, Any]:
     """Return an event; what its `extra` holds also stands beside it, as the original sent it."""
+    extra = secrets.mask_object(event.extra)
     return {
-        **event.extra,
+        **extra,
         "id": event.id,
         "task_id": event.task_id,
         "run_id": event.run_id,
@@ -147,11 +162,11 @@ def event_item(event: Event) -> dict[str, Any]:
         "event": event.name.value,
         "ts_ms": event.ts_ms,
         "seq": event.seq,
-        "extra": dict(event.extra),
+        "extra": extra,
     }
 
 
-def log_item(numbered: tuple[int, LogRecord]) -> dict[str, Any]:
+def log_item(numbered: tuple[int, LogRecord], secrets: Secrets) -> dict[str, Any]:
     """Return a line under the number it is shown with."""
     seq, record = numbered
     segment = record.segment
@@ -168,7 +183,7 @@ def log_item(numbered: tuple[int, LogRecord]) -> dict[str, Any]:
         "ts_ms": segment.ts_ms,
         "duration_ms": segment.duration_ms,
         "attempt": segment.attempt,
-        "fields": dict(record.fields),
+        "fields": secrets.mask_object(record.fields),
     }
 
 

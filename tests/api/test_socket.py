@@ -19,6 +19,7 @@ from taskhub.ports.store import Account, Batch
 from taskhub.services.auth import AuthService
 from taskhub.services.live import LiveHub, LiveLimits
 from taskhub.services.tokens import Tokens
+from taskhub.web.frames import Frames
 from taskhub.web.socket import SocketSettings, TaskHubSocket
 from tests.api.socket_client import BINARY, PING, PONG, Client, Refused
 
@@ -37,7 +38,7 @@ class Server:
         self.bus = Bus()
         self.hub = LiveHub(self.bus, self.stores.logs, self.stores.runs, self.clock, limits)
         self.auth = AuthService(self.stores.accounts, KEY, self.clock)
-        needs = {"hub": self.hub, "auth": self.auth, "settings": settings}
+        needs = {"hub": self.hub, "auth": self.auth, "frames": Frames(), "settings": settings}
         self.http = HTTPServer(Application([(r"/.*", TaskHubSocket, needs)]))
         (sock,) = bind_sockets(0, "127.0.0.1")
         self.port = sock.getsockname()[1]

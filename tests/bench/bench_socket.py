@@ -29,7 +29,7 @@ from taskhub.ports.store import Account
 from taskhub.services.auth import AuthService
 from taskhub.services.live import LiveHub
 from taskhub.services.tokens import Tokens
-from taskhub.web.frames import log_frames
+from taskhub.web.frames import Frames, log_frames
 from taskhub.web.socket import TaskHubSocket
 
 KEY = b"b" * 32
@@ -124,7 +124,7 @@ class Bench:
     async def start(self) -> int:
         await self.stores.accounts.put_account(ACCOUNT)
         await self.auth.start()
-        needs = {"hub": self.hub, "auth": self.auth}
+        needs = {"hub": self.hub, "auth": self.auth, "frames": Frames()}
         self.server = HTTPServer(Application([(r"/ws", TaskHubSocket, needs)]))
         (sock,) = bind_sockets(0, "127.0.0.1", backlog=1024)
         self.server.add_socket(sock)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskhub.config import Config, Server, load, sample, to_toml
+from taskhub.config import Config, Server, Store, load, sample, to_toml
 from taskhub.config.catalogue import DEFAULTS, SETTINGS
 from taskhub.config.render import default_text
 from taskhub.errors import ConfigError
@@ -99,6 +99,32 @@ def test_the_values_in_force_are_a_file_that_gives_the_same_values(file):
 def test_secrets_are_never_shown(file):
     text = '[executors.HttpCall]\napi_key = "s3cret"\nproxy = {password = "s3cret"}'
     assert "s3cret" not in to_toml(load(file(text)))
+
+
+def test_nor_are_those_in_lists_urls_and_under_names_of_ones_own(file):
+    text = (
+        '[auth]\nsecret_names = ["*_pin"]\n'
+        '[executors.HttpCall]\ntokens = 5\napi_tokens = ["s3cret"]\ncard_pin = ["s3cret"]\n'
+        'proxies = ["redis://me:s3cret@example:1"]\nheaders = [{name = "Cookie", value = "s3cret"}]'
+    )
+    shown = to_toml(load(file(text)))
+    assert "s3cret" not in shown
+    assert tomllib.loads(shown)["executors"]["httpcall"] == {
+        "tokens": 5,
+        "api_tokens": "***",
+        "card_pin": "***",
+        "proxies": ["redis://me:***@example:1"],
+        "headers": [{"name": "Cookie", "value": "***"}],
+    }
+    assert tomllib.loads(shown)["auth"]["secret_names"] == ["*_pin"]
+
+
+def test_the_password_in_the_url_of_the_store_is_not_shown(file):
+    url = "mongodb://me:s3cret@db.example/taskhub?replicaSet=a"
+    config = dataclasses.replace(load(), store=Store(url=url))
+    assert 'url = "mongodb://me:***@db.example/taskhub?replicaSet=a"' in to_toml(config)
+    (problem,) = problems(file(f'[store]\nurl = ["{url}"]'))
+    assert "s3cret" not in problem
 
 
 def test_a_typo_is_answered_with_the_nearest_name_and_its_place(file):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskhub.domain.result import Result
+from taskhub.domain.secrets import Secrets
 from taskhub.ports.executor import Executor
 from taskhub.registry import discover, started
 
@@ -63,6 +64,16 @@ class HangsAtClose(Good):
 class TimesOutItself(Good):
     async def start(self, settings):
         raise TimeoutError("no answer from the licence server")
+
+
+class TellsItsSettings(Good):
+    async def start(self, settings):
+        raise RuntimeError(f"no such account: {settings['my_pin']}")
+
+
+class TimesOutTelling(Good):
+    async def start(self, settings):
+        raise TimeoutError(f"no such account: {settings['my_pin']}")
 
 
 def point(name, kind, source="plugin", version="1.2"):
@@ -137,6 +148,18 @@ async def test_a_failing_start_breaks_that_one_only(kind, error):
         assert (rows["bad"].executor, rows["bad"].error) == (None, error)
         good = rows["good"].executor
     assert good.calls[-1] == ("close",)
+
+
+@pytest.mark.parametrize("kind", [TellsItsSettings, TimesOutTelling])
+async def test_a_failing_start_does_not_repeat_a_secret_of_the_settings(kind, caplog):
+    caplog.set_level("DEBUG")
+    found = discover([point("Bad", kind)])
+    settings = {"bad": {"my_pin": "hunter2"}}
+    async with started(found, settings, secrets=Secrets(["*_pin"])) as rows:
+        assert rows["bad"].error.endswith("Error: no such account: ***")
+    told = [str(vars(record)) + str(record.exc_info) for record in caplog.records]
+    assert any("***" in line for line in told)
+    assert not any("hunter2" in line for line in told)
 
 
 @pytest.mark.parametrize("kind", [FailsToClose, HangsAtClose])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -210,6 +211,35 @@ async def test_metadata_that_is_not_json_is_replaced(engine, script):
     state = view.tasks[0].row.state
     assert "not JSON" in state.metadata["error"]
     assert state.message == "?"
+
+
+async def test_what_an_executor_says_is_stored_without_secrets(engine, stores, script):
+    script.instant = Result.failed("hunter2 was refused at redis://me:hunter2@example")
+    script.instant = replace(script.instant, metadata={"token": "x", "echo": "hunter2", "n": 1})
+    given = {"exec_params": {"env.API_KEY": "hunter2"}, "metadata": {"password": "hunter3"}}
+    run_id = await engine.submit(task("a", **given))
+    state = (await engine.runs.wait(run_id)).tasks[0].row.state
+    assert state.message == "*** was refused at redis://me:***@example"
+    assert state.metadata == {"token": "***", "echo": "***", "n": 1}
+    assert "hunter2" not in repr(await stores.runs.history(run_id))
+    assert (await engine.runs.get(run_id)).spec.tasks[0].exec_params == given["exec_params"]
+
+
+async def test_what_an_executor_logs_and_raises_is_stored_without_secrets(
+    engine, stores, script, caplog
+):
+    async def execute(context):
+        context.log("with hunter2", fields={"a": [{"cookie": 1}], "url": "x?hunter2"})
+        raise ValueError("hunter2")
+
+    caplog.set_level("DEBUG")
+    script.execute = execute
+    run_id = await engine.submit(task("a", exec_params={"password": "hunter2"}))
+    assert (await engine.runs.wait(run_id)).tasks[0].row.state.message == "ValueError: ***"
+    (line,) = await stores.logs.read("a", run_id, 1, 10)
+    assert line.message == "with ***"
+    assert line.fields == {"a": [{"cookie": "***"}], "url": "x?***"}
+    assert any(getattr(record, "error", "") == "ValueError: ***" for record in caplog.records)
 
 
 async def test_the_same_key_gives_the_same_run(engine, script):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskhub.domain.dag import DagSpec, FailPolicy
+from taskhub.domain.secrets import Secrets
 from taskhub.domain.task import TaskSpec
 from taskhub.errors import GraphError, InvalidError, Problem
 from taskhub.ports.executor import Executor, Installed
@@ -29,6 +30,36 @@ class Strict(Plain):
     def check(self, task: TaskSpec) -> Iterable[Problem]:
         if not task.exec_command:
             yield Problem("/exec_command", "must not be empty")
+
+
+class Secretive(Plain):
+    parameters: ClassVar[Mapping[str, Any]] = {
+        "properties": {
+            "api_key": {"type": "string"},
+            "password": {"enum": ["a", "b"]},
+            "token": {"const": "ours"},
+            "secret": {"pattern": "^[a-z]+$"},
+            "credentials": {
+                "properties": {"a": {"items": {"properties": {"b": {"type": "integer"}}}}}
+            },
+            "env": {"items": {"properties": {"value": {"type": "integer"}}}},
+            "auth": {"maxProperties": 1},
+            "pin": {"type": "integer"},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "cwd": {"type": "string"},
+            "names": {"propertyNames": {"pattern": "^[a-z]+$"}},
+        },
+    }
+
+
+class Telling(Plain):
+    def check(self, task: TaskSpec) -> Iterable[Problem]:
+        yield Problem("/exec_params/token", f"{task.exec_params['token']} is bad")
+
+
+class Blabbing(Plain):
+    def check(self, task: TaskSpec) -> Iterable[Problem]:
+        raise ValueError(f"{task.exec_params['token']} is bad")
 
 
 class Demanding(Plain):
@@ -58,6 +89,9 @@ def installed(**kinds: Executor | None) -> dict[str, Installed]:
 
 
 EXECUTORS = installed(
+    Blabbing=Blabbing(),
+    Secretive=Secretive(),
+    Telling=Telling(),
     Local=Plain(),
     Shell=Strict(),
     HttpCall=Demanding(),
@@ -68,7 +102,7 @@ EXECUTORS = installed(
 
 
 def load(body: Any, **limits: int) -> DagSpec:
-    return load_dag(body, EXECUTORS, SpecLimits(**limits))
+    return load_dag(body, EXECUTORS, SpecLimits(**limits, secrets=Secrets(["pin"])))
 
 
 def problems(body: Any, kind: type[InvalidError] = InvalidError, **limits: int) -> list[str]:
@@ -210,6 +244,37 @@ def test_parameters_are_checked_by_schema_and_by_the_executor():
     ]
 
 
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"api_key": 12345678}, "/api_key: does not satisfy type 'string'"),
+        ({"api_key": ["hunter2"]}, "/api_key: does not satisfy type 'string'"),
+        ({"password": "hunter2"}, "/password: does not satisfy enum"),
+        ({"token": "hunter2"}, "/token: does not satisfy const 'ours'"),
+        ({"secret": "hunter2"}, "/secret: does not satisfy pattern '^[a-z]+$'"),
+        ({"credentials": {"a": [{"b": "hunter2"}]}}, "/credentials/a/0/b: does not satisfy type"),
+        ({"env": [{"name": "token", "value": "hunter2"}]}, "/env/0/value: does not satisfy type"),
+        ({"auth": {"password": "hunter2", "n": 1}}, "/auth: does not satisfy maxProperties 1"),
+        ({"pin": "hunter2"}, "/pin: does not satisfy type 'integer'"),
+        ({"either": {"token": "hunter2"}}, "/either: does not satisfy anyOf"),
+        ({"cwd": ["hunter3"]}, "/cwd: ['hunter3'] is not of type 'string'"),
+        ({"names": {"no-id": 1}}, "/names: 'no-id' does not match"),
+    ],
+)
+def test_no_message_repeats_a_secret(params, problem):
+    (found,) = task_problems(exec_type="Secretive", exec_params=params)
+    assert found.startswith(f"/tasks/0/exec_params{problem}")
+    assert "hunter2" not in found
+    assert "12345678" not in found
+
+
+@pytest.mark.parametrize("kind", ["Telling", "Blabbing"])
+def test_what_an_executor_says_of_a_task_does_not_repeat_its_secrets(kind):
+    (found,) = task_problems(exec_type=kind, exec_params={"token": "hunter2"})
+    assert "*** is bad" in found
+    assert "hunter2" not in found
+
+
 def test_a_schema_never_reaches_out_to_the_network():
     (problem,) = task_problems(exec_type="Odd", exec_params={"x": 1})
     assert problem.startswith("/tasks/0/exec_params: cannot be checked")
@@ -271,7 +336,7 @@ def test_a_bad_body_is_refused(body, problem):
             {"tasks": [{"id": "a", "exec_type": "Shel"}]},
             (
                 "/tasks/0/exec_type: unknown exec_type 'Shel'; did you mean 'Shell'?; installed: "
-                "HttpCall, Local, Odd, Raising, Shell"
+                "Blabbing, HttpCall, Local, Odd, Raising, Secretive, Shell, Telling"
             ),
         ),
         (

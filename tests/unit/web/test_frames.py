@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
+from taskhub.domain.secrets import Secrets
 from taskhub.web.frames import (
     BLOCK_BYTES,
     Frames,
@@ -211,6 +212,18 @@ def test_a_large_chunk_is_counted_block_by_block():
     blocks = Frames().lines(chunk, 11)
     assert sum(b.messages for b in blocks) == 1990
     assert all(len(b.data) < BLOCK_BYTES + 300 for b in blocks)
+
+
+def test_what_older_versions_stored_is_masked_on_its_way_out():
+    frames = Frames(Secrets(["pin"]))
+    (block,) = frames.lines(chunk_of(segment("a", fields={"pin": 1, "n": 2}), segment("b")), 1)
+    first, second = (json.loads(message)["fields"] for message in read_frames(block.data))
+    assert (first, second) == ({"pin": "***", "n": 2}, {})
+    extra = {"attempt_key": "k", "metadata": {"token": "x"}}
+    event = Event(9, "r1", 3, 1000, EventName.ATTEMPT_END, "t1", extra)
+    (block,) = frames.event(event, numbered=False)
+    (message,) = read_frames(block.data)
+    assert json.loads(message)["extra"] == {"attempt_key": "k", "metadata": {"token": "***"}}
 
 
 def test_what_is_behind_the_end_is_nothing():

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import Level, LogRecord, LogSegment, Stream
 from taskhub.domain.result import Output
+from taskhub.domain.secrets import Secrets
 from taskhub.domain.task import Status, TaskSpec
 from taskhub.domain.waiting import Blocker
 from taskhub.ports.store import EventQuery, Page, RunQuery, TaskQuery
 from taskhub.services.history import TaskView
+from taskhub.spec.limits import SpecLimits
 from tests.unit.web.conftest import NOW_MS, Site, view_of
 from tests.unit.web.test_gate import assert_error
 
@@ -250,3 +254,38 @@ async def test_bad_log_queries_are_400(site: Site, query: str, pointers: list[st
     reply = await site.get(f"/api/tasks/logs?{query}")
     assert_error(reply, 400)
     assert [problem["pointer"] for problem in reply.json["problems"]] == pointers
+
+
+async def test_every_answer_masks_what_users_and_executors_filled_in(site: Site):
+    site.change(spec=SpecLimits(secrets=Secrets(["pin"])))
+    hidden = {"token": "hunter2", "list": [{"name": "pin", "value": "hunter2"}], "n": 1}
+    shown = {"token": "***", "list": [{"name": "pin", "value": "***"}], "n": 1}
+    task = TaskSpec(id="a", name="A", exec_type="X", exec_params=hidden, metadata=hidden)
+    view = view_of("r1", DagSpec(name="w", tasks=(task,)), Status.SUCCESS, Output())
+    row = view.tasks[0].row
+    state = row.state._replace(metadata=hidden)
+    view = replace(view, tasks=[replace(view.tasks[0], row=replace(row, state=state))])
+    site.runs.views["r1"] = view
+    detail = (await site.get("/api/dag/runs/r1")).json["data"]
+    (spec,), (item,) = detail["spec"]["tasks"], detail["task_runs"]
+    assert spec["exec_params"] == spec["metadata"] == shown
+    assert item["exec_params"] == item["metadata"] == shown
+    site.runs.page = Page(items=view.tasks)
+    assert (await site.get("/api/dag/task_runs")).json["data"]["items"] == [item]
+    site.runs.page = Page(items=[Event(7, "r1", 3, 1, EventName.ATTEMPT_END, "a", hidden)])
+    (event,) = (await site.get("/api/dag/events")).json["data"]["items"]
+    assert event["extra"] == shown
+    assert {name: event[name] for name in shown} == shown
+    segment = LogSegment(
+        attempt=1,
+        stream=Stream.NONE,
+        level=Level.INFO,
+        ts_ms=1,
+        duration_ms=1,
+        lines=["x"],
+        fields=hidden,
+    )
+    site.logs.lines = [(1, LogRecord(1, "r1", "a", segment, 0))]
+    (line,) = (await site.get("/api/tasks/logs?task_id=a")).json["data"]["records"]
+    assert line["fields"] == shown
+    assert hidden["token"] == "hunter2", "what is stored stays as it is"
