@@ -58,6 +58,12 @@ class MalformedError(InvalidError):
     code = "malformed"
 
 
+class MissingNameError(InvalidError):
+    """What was to be made has no name; there may be more that is wrong with it."""
+
+    code = "missing_name"
+
+
 class GraphError(InvalidError):
     """The tasks are well formed, but the graph they make cannot be run."""
 

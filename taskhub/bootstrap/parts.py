@@ -19,6 +19,7 @@ from tornado.web import Application
 from taskhub.adapters.memory import MemoryStores
 from taskhub.adapters.sqlite import SqliteStores, open_sqlite
 from taskhub.background.retention import Retention
+from taskhub.background.task_news import TaskNews
 from taskhub.bootstrap.machine import boot_id, secret_key, write_private
 from taskhub.config import Config
 from taskhub.domain.ids import IdSource
@@ -40,12 +41,15 @@ from taskhub.services.live import LiveHub, LiveLimits
 from taskhub.services.logs import LogService
 from taskhub.services.runs import RunService
 from taskhub.services.system import SystemService
+from taskhub.services.task_changes import TaskChanges
+from taskhub.services.tasks import TaskService
 from taskhub.services.throttle import Throttle
 from taskhub.spec.limits import SpecLimits
 from taskhub.web.app import Services, make_app, make_ws_app
 from taskhub.web.gate import WebSettings
 from taskhub.web.offload import Offload
 from taskhub.web.socket import SocketSettings
+from taskhub.web.task_views import simple_task_item
 
 DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
 DEV_NOTE: Final = "--dev: admin's password is 123456; the next start without --dev makes a new one"
@@ -228,14 +232,6 @@ async def open_services(
     auth: AuthService,
 ) -> AsyncIterator[Services]:
     """Offer what users can ask for."""
-    runs = RunService(
-        store=stores.runs,
-        supervisor=engine.supervisor,
-        clock=clock,
-        ids=engine.ids,
-        random=SystemRandom(),
-        queued_limit=config.limits.queued_runs,
-    )
     limits = config.socket
     live_limits = LiveLimits(
         sockets=limits.connections,
@@ -245,9 +241,24 @@ async def open_services(
         stall_s=limits.stall_s,
     )
     live = LiveHub(engine.bus, stores.logs, stores.runs, clock, live_limits)
+    changes = TaskChanges(engine.bus, live)
+    changes.follow(engine.supervisor.runs.values())  # at once: none of them must end before
+    runs = RunService(
+        store=stores.runs,
+        supervisor=engine.supervisor,
+        clock=clock,
+        ids=engine.ids,
+        random=SystemRandom(),
+        queued_limit=config.limits.queued_runs,
+        watch=changes.watch,
+    )
+    tasks = TaskService(store=stores.runs, runs=runs, supervisor=engine.supervisor)
+    await tasks.load()
+    engine.loops.start("task news", TaskNews(tasks, live, clock, simple_task_item).run())
     try:
         yield Services(
             runs=runs,
+            tasks=tasks,
             auth=auth,
             system=SystemService(clock, is_failing=engine.is_failing),
             logs=LogService(stores.logs),

@@ -15,6 +15,9 @@ from taskhub.domain.result import NO_EXIT_CODE
 from taskhub.domain.task import JSON, Status, TaskSpec
 from taskhub.errors import ConflictError
 
+CANCEL_REQUESTED: Final = "cancel_requested"
+"""In the metadata of a simple task that has ended: somebody asked to stop it before."""
+
 
 class RunStatus(IntEnum):
     """The state of a run, as `/api/dag/runs` carries it."""
@@ -137,6 +140,7 @@ class Run:
         self.status = RunStatus.RUNNING
         self.start_ts_ms = 0
         self.end_ts_ms = 0
+        self.updated_ms = header.created_ms
         self.message = ""
         self.cancel_requested = False
         self.canceled_by = ""
@@ -190,6 +194,7 @@ class Run:
             FOLD_TASK[event.name](self, task, event)
         else:
             FOLD_RUN[event.name](self, event)
+        self.updated_ms = event.ts_ms
         self.seq = event.seq
 
     def stop(self) -> None:
@@ -272,6 +277,8 @@ def _task_end(run: Run, task: TaskState, event: Event) -> None:
     task.end_ts_ms = event.ts_ms
     task.exit_code = _int(event.extra["exit_code"])
     task.message = str(event.extra["message"])
+    if run.header.number and (task.cancel_requested or run.cancel_requested):
+        task.metadata = {**task.metadata, CANCEL_REQUESTED: True}
     if not task.attempt:
         task.start_ts_ms = event.ts_ms
     _close(run, task)

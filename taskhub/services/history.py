@@ -75,7 +75,7 @@ class RunHistory:
             TaskRow(spec=task.spec, state=TaskUpdate.of(run, task)) for task in run.tasks.values()
         ]
         silent = {row.state.id for row in rows if not run.tasks[row.spec.id].printed}
-        views, _ = await self._with_output(rows, cut_early=False, silent=silent)
+        views, _ = await self.with_output(rows, cut_early=False, silent=silent)
         return RunView(row=_row_of(run), spec=run.spec, tasks=views)
 
     async def get(self, run_id: str) -> RunView:
@@ -90,7 +90,7 @@ class RunHistory:
             before = page.next_before
             if before is None:
                 break
-        views, _ = await self._with_output(rows[::-1], cut_early=False)
+        views, _ = await self.with_output(rows[::-1], cut_early=False)
         return RunView(row=row, spec=spec, tasks=views)
 
     async def list_runs(self, query: RunQuery, limit: int, before: int | None) -> Page[RunRow]:
@@ -105,7 +105,7 @@ class RunHistory:
         while True:
             wanted = min(ROWS_SLICE, limit - len(views))
             page = await self._store.task_runs(query, wanted, before)
-            part, cut = await self._with_output(page.items, cut_early=True)
+            part, cut = await self.with_output(page.items, cut_early=True)
             views += part
             size += sum(view.size for view in part)
             before = cut or page.next_before
@@ -143,7 +143,7 @@ class RunHistory:
             ),
         )
 
-    async def _with_output(
+    async def with_output(
         self, rows: Sequence[TaskRow], *, cut_early: bool, silent: Collection[int] = ()
     ) -> tuple[list[TaskView], int | None]:
         """Add outputs until they fill the budget; then end the page there, or leave them out."""

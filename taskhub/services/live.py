@@ -15,6 +15,7 @@ from taskhub.engine.bus import Bus, Topic
 from taskhub.errors import InvalidError, TooManyError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import LogStore, RunStore
+from taskhub.services.bulletin import Bulletin
 from taskhub.services.cursors import EventCursor, LogCursor
 from taskhub.services.following import Follower, Listener, Subscription
 
@@ -22,6 +23,7 @@ TRY_AGAIN: Final = 1013  # close codes of RFC 6455 and its registry
 INTERNAL_ERROR: Final = 1011
 GOING_AWAY: Final = 1001
 SLOW: Final = "too many pending messages"
+MOST_CHANGES: Final = 10_000  # tasks kept for a reader that takes nothing
 TURNS: Final = 4  # pages read and rendered at once; bounds what catching up costs the loop
 
 
@@ -75,8 +77,8 @@ class Sink(Protocol):
         """Send an event; `numbered` shows its `seq`."""
         ...
 
-    def send_message(self, message: Mapping[str, Any]) -> None:
-        """Send any other message; it is firm."""
+    def send_message(self, message: Mapping[str, Any], *, firm: bool = True) -> None:
+        """Send any other message."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -87,7 +89,8 @@ class Sink(Protocol):
 class LiveHub:
     """Knows every session; the one place where sessions meet the bus and the stores.
 
-    `bus` must publish only what is stored, and everything that is.
+    `bus` must publish only what is stored, and everything that is. `bulletin` has what all
+    sessions hear of at a speed of their own.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class LiveHub:
         self.clock = clock
         self.limits = limits
         self.turns = asyncio.Semaphore(TURNS)
+        self.bulletin = Bulletin()
         self._sessions: dict[Session, None] = {}
 
     @property
@@ -130,6 +134,20 @@ class LiveHub:
             if session.authenticated:
                 session.say(message)
 
+    def behind(self) -> Sequence[Session]:
+        """Return the sessions that have not heard all of the bulletin, and have room for more."""
+        last = self.bulletin.last
+        return [s for s in self._sessions if s.heard < last and s.authenticated and s.has_room()]
+
+    def tidy(self) -> None:
+        """Forget what all have heard of; end the sessions for which too much would be kept."""
+        bulletin = self.bulletin
+        bulletin.drop(min((s.heard for s in self._sessions), default=bulletin.last))
+        if len(bulletin) > MOST_CHANGES:
+            for session in tuple(self._sessions):
+                if session.heard < bulletin.oldest and not session.has_room():
+                    session.end(TRY_AGAIN, SLOW)
+
     def close(self) -> None:
         """Close every session, because the server stops."""
         for session in tuple(self._sessions):
@@ -143,6 +161,7 @@ class Session:
         self.clock = hub.clock
         self.turns = hub.turns
         self.authenticated = False
+        self.heard = hub.bulletin.last
         self._hub = hub
         self._sink = sink
         self._subscriptions: dict[Interest, Subscription[Any]] = {}
@@ -190,6 +209,14 @@ class Session:
         if self._has_firm_room():
             self._sink.send_message(message)
 
+    def tell(self, message: Mapping[str, Any], position: int) -> bool:
+        """Send what stands at a position of the bulletin; say whether there was room for it."""
+        if not self._open or not self.has_room():
+            return False
+        self._sink.send_message(message, firm=False)
+        self.heard = position
+        return True
+
     def has_room(self) -> bool:
         """Whether more may be added that could be fetched later."""
         return self._sink.has_room(firm=False)
@@ -203,6 +230,8 @@ class Session:
     def drained(self) -> None:
         """Take note that there is room again; called by the sink."""
         self._drained.set()
+        if self.heard < self._hub.bulletin.last:
+            self._hub.bulletin.wake.set()
 
     def fail(self) -> None:
         """End the session because of a bug or a broken store."""

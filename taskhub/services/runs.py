@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -22,7 +24,7 @@ STORED_WITHIN_S: Final = 5.0
 
 
 class RunService(RunHistory):
-    """Submits runs and stops them."""
+    """Submits runs and stops them; `watch` is entered while a new run is being stored."""
 
     def __init__(
         self,
@@ -33,12 +35,14 @@ class RunService(RunHistory):
         ids: IdSource,
         random: Random,
         queued_limit: int = 10_000,
+        watch: Callable[[Run], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__(store, supervisor)
         self._clock = clock
         self._ids = ids
         self._random = random
         self._queued_limit = queued_limit
+        self._watch = watch
         self._by_key: dict[str, asyncio.Task[str]] = {}
         self._submissions: set[asyncio.Task[str]] = set()
         self._arriving: set[str] = set()
@@ -51,19 +55,20 @@ class RunService(RunHistory):
         owner: str = "",
         key: str = "",
         parent: str = "",
+        number: int = 0,
     ) -> str:
         """Store a run and start it; return its id once it is stored.
 
         `key` is the caller's Idempotency-Key or empty: the same key of the same owner gives the
-        same run. Raises `TooManyError` when too many runs are queued, and `UnavailableError` when
-        the store does not answer: then the run may or may not exist, and the same call with the
-        same key finds out.
+        same run. `number` makes it a simple task. Raises `TooManyError` when too many runs are
+        queued, and `UnavailableError` when the store does not answer: then the run may or may not
+        exist, and the same call with the same key finds out.
         """
         unique = f"idempotency/{owner}/{key}" if key else ""
         task = self._by_key.get(unique) if unique else None
         if task is None:
             task = asyncio.create_task(
-                self._submit(spec, source, owner, unique, parent), name="submit run"
+                self._submit(spec, source, owner, unique, parent, number), name="submit run"
             )
             self._keep(task, unique)
         done, _ = await asyncio.wait({task}, timeout=STORED_WITHIN_S)
@@ -73,13 +78,13 @@ class RunService(RunHistory):
                 "repeat the request with the same Idempotency-Key"
             )
         if key:
-            await self._check_parent(task.result(), parent)
+            await self._check_kind(task.result(), parent, number)
         return task.result()
 
-    async def _check_parent(self, run_id: str, parent: str) -> None:
+    async def _check_kind(self, run_id: str, parent: str, number: int) -> None:
         """Raise `ConflictError` if a key's run is not of the kind that was asked for."""
         header = (await self._store.run(run_id)).header
-        if header.parent_run_id != parent:
+        if header.parent_run_id != parent or bool(header.number) != bool(number):
             raise ConflictError(f"this Idempotency-Key was used for another request: run {run_id}")
 
     def _keep(self, task: asyncio.Task[str], unique: str) -> None:
@@ -97,7 +102,7 @@ class RunService(RunHistory):
         task.add_done_callback(forget)
 
     async def _submit(
-        self, spec: DagSpec, source: Source, owner: str, unique: str, parent: str
+        self, spec: DagSpec, source: Source, owner: str, unique: str, parent: str, number: int
     ) -> str:
         if unique and (known := await self._store.run_by_key(unique)):
             return known
@@ -108,9 +113,11 @@ class RunService(RunHistory):
         try:
             await self._store.check_room()
             header = self._header(run_id, now, spec, source, owner, unique, parent)
+            header = replace(header, number=number)
             large = len(spec.tasks) > LARGE_RUN
             run = await asyncio.to_thread(Run, header, spec) if large else Run(header, spec)
-            await self._supervisor.submit(run)
+            with self._watch(run):
+                await self._supervisor.submit(run)
         finally:
             self._arriving.discard(run_id)
         return run_id

@@ -16,6 +16,7 @@ from taskhub.services.live import LiveHub
 from taskhub.services.logs import LogService
 from taskhub.services.runs import RunService
 from taskhub.services.system import SystemService
+from taskhub.services.tasks import TaskService
 from taskhub.web.base import ApiHandler, log_request
 from taskhub.web.dag import DagRunAsyncHandler, DagRunHandler, RerunHandler
 from taskhub.web.frames import Frames
@@ -39,6 +40,7 @@ from taskhub.web.system import (
     RefusedHandler,
     StatsHandler,
 )
+from taskhub.web.tasks import CancelSimpleTaskHandler, SimpleTaskHandler, SimpleTasksHandler
 
 PUBLIC, FIRST_MESSAGE = Open.PUBLIC, Open.FIRST_MESSAGE
 VIEWER, OPERATOR, ADMIN = Role.VIEWER, Role.OPERATOR, Role.ADMIN
@@ -50,6 +52,7 @@ class Services:
     """Everything the handlers call."""
 
     runs: RunService
+    tasks: TaskService
     auth: AuthService
     system: SystemService
     logs: LogService
@@ -75,6 +78,8 @@ def routes(
     runs = {"runs": s.runs}
     make = {"runs": s.runs, "executors": s.executors}
     run = r"/api/dag/runs/([^/]+)"
+    tasks, task = {"tasks": s.tasks}, r"/api/tasks/([^/]+)"
+    make_task = {**make, **tasks}
     return [
         Route("/api/login", LoginHandler, {"POST": PUBLIC}, {"auth": s.auth}),
         Route("/api/logout", LogoutHandler, {"POST": VIEWER}, {"auth": s.auth}),
@@ -92,6 +97,9 @@ def routes(
         Route("/api/dag/task_runs", TaskRunsHandler, {"GET": VIEWER}, runs),
         Route("/api/dag/events", EventsHandler, {"GET": VIEWER}, runs),
         Route("/api/tasks/logs", LogsHandler, {"GET": VIEWER}, {"logs": s.logs}),
+        Route("/api/tasks", SimpleTasksHandler, {"GET": VIEWER, "POST": OPERATOR}, make_task),
+        Route(task, SimpleTaskHandler, {"GET": VIEWER}, tasks),
+        Route(f"{task}/cancel", CancelSimpleTaskHandler, {"POST": OPERATOR}, tasks),
         Route("/ws", TaskHubSocket, {"GET": FIRST_MESSAGE}, socket),
     ]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 from tornado.httputil import HTTPServerRequest
 
 from taskhub.errors import InvalidError, Problem
 from taskhub.spec.strict_json import INT64_MAX, INT64_MIN
+
+T = TypeVar("T")
 
 UINT64_MAX: Final = 2**64 - 1
 INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
@@ -49,6 +52,13 @@ class Query:
             return min(number, INT64_MAX)  # the seed has unsigned numbers; none is that large
         self._wrong(name, "must be an integer")
         return None
+
+    def word(self, name: str, words: Mapping[str, T]) -> T | None:
+        """Return what one of these words stands for, or None for none."""
+        value = self.text(name)
+        if value is not None and value not in words:
+            self._wrong(name, f"must be one of {', '.join(words)}")
+        return None if value is None else words.get(value)
 
     def limit(self, default: int, most: int) -> int:
         """Return how many items are wanted, at most `most`."""

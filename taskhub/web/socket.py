@@ -144,8 +144,8 @@ class TaskHubSocket(WebSocketHandler):
     def send_event(self, event: Event, *, numbered: bool, firm: bool) -> None:
         self._outbox.add(self._frames.event(event, numbered=numbered), firm=firm)
 
-    def send_message(self, message: Mapping[str, Any]) -> None:
-        self._outbox.add(self._frames.message(message), firm=True)
+    def send_message(self, message: Mapping[str, Any], *, firm: bool = True) -> None:
+        self._outbox.add(self._frames.message(message), firm=firm)
 
     async def _handle(self, session: Session, message: str | bytes) -> None:
         is_first = not session.authenticated

@@ -28,6 +28,7 @@ MOST_GRACE_MS: Final = 15_000
 """The engine gives an attempt up 30 s after it told it to stop."""
 CANNOT_EXECUTE: Final = 126
 NOT_FOUND: Final = 127
+NO_COMMAND: Final = "nothing to run: no exec_command is given, and no params.cmd of a simple task"
 PASSED_ON: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"})
 SETTINGS: Final = frozenset({"cwd", "kill_grace_ms", "state_dir"})
 TEXT: Final = {"type": "string", "minLength": 1}
@@ -95,6 +96,8 @@ class ShellExecutor(Executor):
                 yield Problem(pointer, "must be valid Unicode text")
 
     async def execute(self, context: Context) -> Result:
+        if not context.task.exec_command.strip():
+            return Result.failed(NO_COMMAND, NO_EXIT_CODE)
         try:
             client = await self._living_client()
             child = client.spawn(self._command(context), context.write)

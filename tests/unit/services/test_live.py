@@ -50,9 +50,9 @@ class FakeSink:
         self.events.append((event.task_id, event.seq, numbered))
         self._add(1, firm=firm)
 
-    def send_message(self, message):
+    def send_message(self, message, *, firm=True):
         self.messages.append(dict(message))
-        self._add(1, firm=True)
+        self._add(1, firm=firm)
 
     def close(self, code, reason):
         self.closed = self.closed or (code, reason)

@@ -17,7 +17,7 @@ from taskhub.adapters.memory import MemoryAccountStore
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
-from taskhub.domain.task import Status
+from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import NotFoundError
 from taskhub.ports.executor import Executor, Installed
 from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
@@ -25,6 +25,7 @@ from taskhub.services.auth import AuthService, Role
 from taskhub.services.history import RunView, TaskView
 from taskhub.services.passwords import Passwords
 from taskhub.services.system import SystemService
+from taskhub.services.tasks import SimpleTask
 from taskhub.testing.clock import FakeClock
 from taskhub.web.app import Services, TaskHubApp, make_app
 from taskhub.web.gate import WebSettings
@@ -104,6 +105,38 @@ class FakeRuns:
             raise self.error
 
 
+class FakeTasks:
+    """Keeps what it is asked; `found` is by number."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.found: dict[int, SimpleTask] = {}
+        self.error: Exception | None = None
+        self.page_of: Page[Any] = Page(items=())
+
+    async def submit(self, task: TaskSpec, *, owner="", key=""):
+        self._note("submit", task, owner, key)
+        return 7
+
+    async def get(self, number):
+        self._note("get", number)
+        if number not in self.found:
+            raise NotFoundError("task", str(number))
+        return self.found[number]
+
+    async def cancel(self, number, *, by):
+        self._note("cancel", number, by)
+
+    async def page(self, query, limit, before):
+        self._note("page", query, limit, before)
+        return self.page_of
+
+    def _note(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+
 class FakeLive:
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -167,6 +200,7 @@ class Site:
     app: TaskHubApp
     port: int
     runs: FakeRuns
+    tasks: FakeTasks
     live: FakeLive
     logs: FakeLogs
     auth: AuthService
@@ -175,6 +209,7 @@ class Site:
     client: AsyncHTTPClient
     settings: WebSettings
     offload: Offload
+    executors: dict[str, Installed]
     token: str = ""
     failing: list[bool] = field(default_factory=lambda: [False])
 
@@ -226,10 +261,11 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    clock, accounts, runs, live, logs = (
+    clock, accounts, runs, tasks, live, logs = (
         FakeClock(NOW_MS),
         MemoryAccountStore(),
         FakeRuns(),
+        FakeTasks(),
         FakeLive(),
         FakeLogs(),
     )
@@ -243,6 +279,7 @@ async def site() -> AsyncIterator[Site]:
     }
     services = Services(
         runs=runs,
+        tasks=tasks,
         auth=auth,
         system=SystemService(clock, is_failing=lambda: failing[0]),
         logs=logs,
@@ -259,6 +296,7 @@ async def site() -> AsyncIterator[Site]:
         app=app,
         port=port,
         runs=runs,
+        tasks=tasks,
         live=live,
         logs=logs,
         auth=auth,
@@ -267,6 +305,7 @@ async def site() -> AsyncIterator[Site]:
         client=client,
         settings=settings,
         offload=offload,
+        executors=executors,
         token=await auth.login("admin", "secret", "test"),
         failing=failing,
     )
