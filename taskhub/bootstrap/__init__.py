@@ -9,6 +9,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from taskhub.adapters.systemclock import SystemClock
+from taskhub.bootstrap.duty import Duty
+from taskhub.bootstrap.engine import Engine, open_engine
+from taskhub.bootstrap.listening import listen, public_url_of, url_of
 from taskhub.bootstrap.machine import (
     bound,
     forbid_dumps,
@@ -16,21 +19,18 @@ from taskhub.bootstrap.machine import (
     raise_descriptor_limit,
 )
 from taskhub.bootstrap.parts import (
-    Engine,
-    Stores,
     executor_settings,
-    listen,
     open_auth,
     open_services,
-    open_stores,
     refuse_bad_settings,
-    run_engine,
 )
+from taskhub.bootstrap.stores import Patience, Stores, open_stores
 from taskhub.config import Config
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
 from taskhub.registry import discover, started
 from taskhub.services.runs import RunService
+from taskhub.services.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Server:
     url: str
     engine: Engine
     runs: RunService
+    standing: Standing
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Return True once `stop` is set, False if the server cannot go on."""
@@ -54,6 +55,19 @@ class Server:
             died.cancel()
         return not self.engine.loops.is_dead
 
+    async def stop(self, grace_s: float) -> None:
+        """End in order what this server drives; what cannot be stored any more is abandoned."""
+        loops, supervisor = self.engine.loops, self.engine.supervisor
+        if loops.is_superseded:
+            self.standing.lose()
+        if loops.is_dead:
+            await self.engine.abandon("the server stops; what it could not store is unknown")
+        elif self.standing.is_active:
+            log.info("server stops", extra={"running": supervisor.running})
+            await supervisor.stop(grace_s)
+        else:
+            await loops.close()  # it must not take over now
+
 
 @asynccontextmanager
 async def serve(
@@ -65,8 +79,9 @@ async def serve(
 ) -> AsyncIterator[Server]:
     """Run TaskHub while the block runs; it accepts connections from the block's start on.
 
-    Raises `ConfigError` or `OSError` where the machine does not let it start. At the end of the
-    block nothing new is taken, what runs gets `shutdown.grace_s` to end, and all is stored.
+    It drives runs if no other server on the same stores does; else it stands by. Raises
+    `ConfigError` or `OSError` where the machine or the store does not let it start. At the end of
+    the block nothing new is taken, what runs gets `shutdown.grace_s` to end, and all is stored.
     """
     clock = clock or SystemClock()
     server = config.server
@@ -79,17 +94,25 @@ async def serve(
         listener = stack.enter_context(bound(server.host, server.port))
         ws_port = server.ws_port
         ws_listener = stack.enter_context(bound(server.host, ws_port)) if ws_port else None
+        patiently = Patience(config, clock)
         if stores is None:
-            stores = await enter(open_stores(config, directory))
-        auth = await enter(open_auth(config, clock, stores, directory))
+            opened = await patiently(lambda: enter(open_stores(config, directory)))
+        else:
+            opened = stores
+        standing = Standing()
+        duty = Duty(opened.lease, standing, clock)
+        stack.push_async_callback(duty.end)
+        auth = await patiently(lambda: enter(open_auth(config, clock, opened, directory)))
         installed = discover() if executors is None else executors
         settings = executor_settings(config, directory, installed)
         installed = await enter(started(installed, settings))
         refuse_bad_settings(config, installed)
-        engine = await enter(run_engine(config, clock, stores, installed))
-        services = await enter(open_services(config, clock, stores, installed, engine, auth))
-        url = await enter(listen(config, services, listener, ws_listener))
-        yield Server(url, engine, services.runs)
-        if not engine.loops.is_dead:
-            log.info("server stops", extra={"running": engine.supervisor.running})
-            await engine.supervisor.stop(config.shutdown.grace_s)
+        engine = await enter(open_engine(config, clock, opened, installed))
+        services = await enter(
+            open_services(config, clock, opened, installed, engine, auth, standing)
+        )
+        await patiently(lambda: duty.begin(engine, public_url_of(listener)))
+        await enter(listen(config, services, listener, ws_listener))
+        running = Server(url_of(listener), engine, services.runs, standing)
+        yield running
+        await running.stop(config.shutdown.grace_s)

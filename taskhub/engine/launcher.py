@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_MS: Final = 30_000
 """How long an executor may take to stop before it is given up; above any kill grace of its own."""
+CLOSE_S: Final = 1.0
 
 
 class Ended(NamedTuple):
@@ -172,9 +173,15 @@ class Launcher:
             await asyncio.wait({live.task for live in self._live.values()}, timeout=left / 1000)
 
     async def close(self) -> None:
-        """End what was abandoned or is still running; wait a moment for it."""
+        """End what was abandoned or is still running; wait a moment for it.
+
+        Nothing of it is stored any more. Who is told twice to stop does not clean up.
+        """
+        for attempt in self._live:
+            attempt.output.drop()
         tasks = {*self._abandoned, *(live.task for live in self._live.values())}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1)
+        for _ in range(2):
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=CLOSE_S)

@@ -17,6 +17,7 @@ from taskhub.ports.clock import Clock
 from taskhub.ports.store import LogStore, RunStore
 from taskhub.services.cursors import EventCursor, LogCursor
 from taskhub.services.following import Follower, Listener, Subscription
+from taskhub.services.standing import Standing
 
 TRY_AGAIN: Final = 1013  # close codes of RFC 6455 and its registry
 INTERNAL_ERROR: Final = 1011
@@ -97,6 +98,7 @@ class LiveHub:
         runs: RunStore,
         clock: Clock,
         limits: LiveLimits = LiveLimits(),
+        standing: Standing | None = None,
     ) -> None:
         self.bus = bus
         self.logs = logs
@@ -104,7 +106,13 @@ class LiveHub:
         self.clock = clock
         self.limits = limits
         self.turns = asyncio.Semaphore(TURNS)
+        self._standing = standing or Standing()
         self._sessions: dict[Session, None] = {}
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything is published here; on a server that drives no runs nothing is."""
+        return self._standing.is_active
 
     @property
     def sessions(self) -> int:

@@ -16,6 +16,7 @@ from taskhub.errors import ConflictError, NotFoundError, TooManyError, Unavailab
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import RunStore
 from taskhub.services.history import RunHistory, RunView
+from taskhub.services.standing import Standing
 
 LARGE_RUN: Final = 500
 STORED_WITHIN_S: Final = 5.0
@@ -33,12 +34,14 @@ class RunService(RunHistory):
         ids: IdSource,
         random: Random,
         queued_limit: int = 10_000,
+        standing: Standing | None = None,
     ) -> None:
         super().__init__(store, supervisor)
         self._clock = clock
         self._ids = ids
         self._random = random
         self._queued_limit = queued_limit
+        self._standing = standing or Standing()
         self._by_key: dict[str, asyncio.Task[str]] = {}
         self._submissions: set[asyncio.Task[str]] = set()
         self._arriving: set[str] = set()
@@ -59,6 +62,7 @@ class RunService(RunHistory):
         the store does not answer: then the run may or may not exist, and the same call with the
         same key finds out.
         """
+        self._standing.check()
         unique = f"idempotency/{owner}/{key}" if key else ""
         task = self._by_key.get(unique) if unique else None
         if task is None:
@@ -156,6 +160,7 @@ class RunService(RunHistory):
 
         Raises `NotFoundError`, or `ConflictError` if it has ended.
         """
+        self._standing.check()
         if run_id in self._supervisor.runs:
             try:
                 await self._supervisor.cancel(run_id, task_id, by)
@@ -173,6 +178,7 @@ class RunService(RunHistory):
         With `from_failed`, only the tasks that did not succeed, their edges to the others dropped.
         Raises `NotFoundError`; `ConflictError` if the run has not ended or nothing of it failed.
         """
+        self._standing.check()
         view = await self.get(run_id)
         if view.row.state.status is RunStatus.RUNNING:
             raise ConflictError(f"run {run_id} has not ended yet")
