@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Final
 
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.bootstrap.duty import Duty
@@ -34,6 +35,8 @@ from taskhub.services.standing import Standing
 
 log = logging.getLogger(__name__)
 
+BROKEN: Final = "the server is stopping; what it did not confirm may or may not have happened"
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -46,27 +49,33 @@ class Server:
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Return True once `stop` is set, False if the server cannot go on."""
-        asked = asyncio.create_task(stop.wait(), name="wait for stop")
-        died = asyncio.create_task(self.engine.loops.wait_for_death(), name="wait for death")
-        try:
-            await asyncio.wait({asked, died}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            died.cancel()
+        await self._while_alive(stop.wait())
         return not self.engine.loops.is_dead
 
     async def stop(self, grace_s: float) -> None:
-        """End in order what this server drives; what cannot be stored any more is abandoned."""
+        """End in order what this server drives; if it cannot store any more, end it at once."""
         loops, supervisor = self.engine.loops, self.engine.supervisor
+        if not loops.is_dead and self.standing.is_active:
+            log.info("server stops", extra={"running": supervisor.running})
+            await self._while_alive(supervisor.stop(grace_s))
+        elif not loops.is_dead:
+            await loops.close()  # it must not take over now
         if loops.is_superseded:
             self.standing.lose()
         if loops.is_dead:
-            await self.engine.abandon("the server stops; what it could not store is unknown")
-        elif self.standing.is_active:
-            log.info("server stops", extra={"running": supervisor.running})
-            await supervisor.stop(grace_s)
-        else:
-            await loops.close()  # it must not take over now
+            await self.engine.abandon(self.standing.refusal or BROKEN)
+
+    async def _while_alive(self, work: Coroutine[Any, Any, object]) -> None:
+        """Return when the work is done, or cannot be because a loop has died."""
+        working = asyncio.create_task(work, name="while alive")
+        died = asyncio.create_task(self.engine.loops.wait_for_death(), name="wait for death")
+        try:
+            await asyncio.wait({working, died}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            working.cancel()
+            died.cancel()
 
 
 @asynccontextmanager

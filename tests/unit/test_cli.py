@@ -124,7 +124,7 @@ def test_a_server_that_cannot_go_on_says_so_and_fails(caplog):
         yield Dying()
 
     assert asyncio.run(run(Config(), serve)) == 1
-    assert "died" in caplog.text
+    assert "cannot go on" in caplog.text
 
 
 def test_what_breaks_later_is_no_matter_of_settings():
