@@ -14,14 +14,10 @@ ANSWER_S: Final = 4.5
 
 
 @asynccontextmanager
-async def in_time(message: str, deadline: float | None = None) -> AsyncIterator[None]:
-    """Cancel the block, and raise `UnavailableError` with this message, when it takes too long.
-
-    `deadline` is a time of the event loop's clock, by default `ANSWER_S` from now.
-    """
-    when = asyncio.get_running_loop().time() + ANSWER_S if deadline is None else deadline
+async def in_time(message: str, seconds: float = ANSWER_S) -> AsyncIterator[None]:
+    """Cancel the block, and raise `UnavailableError` with this message, when it takes longer."""
     try:
-        async with asyncio.timeout_at(when) as limit:
+        async with asyncio.timeout(seconds) as limit:
             yield
     except TimeoutError:
         if not limit.expired():

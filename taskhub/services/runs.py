@@ -15,7 +15,7 @@ from taskhub.engine.supervisor import Supervisor
 from taskhub.errors import ConflictError, NotFoundError, TooManyError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import RunStore
-from taskhub.services.deadline import in_time
+from taskhub.services.deadline import ANSWER_S, in_time
 from taskhub.services.history import RunHistory, RunView
 from taskhub.services.standing import Standing
 
@@ -41,6 +41,7 @@ class RunService(RunHistory):
         random: Random,
         queued_limit: int = 10_000,
         standing: Standing | None = None,
+        answer_s: float = ANSWER_S,
     ) -> None:
         super().__init__(store, supervisor)
         self._clock = clock
@@ -48,6 +49,7 @@ class RunService(RunHistory):
         self._random = random
         self._queued_limit = queued_limit
         self._standing = standing or Standing()
+        self._answer_s = answer_s
         self._by_key: dict[str, asyncio.Task[str]] = {}
         self._submissions: set[asyncio.Task[str]] = set()
         self._arriving: set[str] = set()
@@ -76,7 +78,7 @@ class RunService(RunHistory):
                 self._submit(spec, source, owner, unique, parent), name="submit run"
             )
             self._keep(task, unique)
-        async with in_time(NOT_KNOWN):
+        async with in_time(NOT_KNOWN, self._answer_s):
             run_id = await asyncio.shield(task)
             if key:
                 await self._check_parent(run_id, parent)
@@ -164,7 +166,7 @@ class RunService(RunHistory):
         Raises `NotFoundError`, `ConflictError` if it has ended, or `UnavailableError`.
         """
         self._standing.check()
-        async with in_time(NOT_STOPPED):
+        async with in_time(NOT_STOPPED, self._answer_s):
             await self._cancel(run_id, task_id, by)
 
     async def _cancel(self, run_id: str, task_id: str | None, by: str) -> None:
@@ -187,7 +189,7 @@ class RunService(RunHistory):
         what `submit` raises.
         """
         self._standing.check()
-        async with in_time(NOT_KNOWN):
+        async with in_time(NOT_KNOWN, self._answer_s):
             return await self._rerun(run_id, from_failed=from_failed, owner=owner, key=key)
 
     async def _rerun(self, run_id: str, *, from_failed: bool, owner: str, key: str) -> str:

@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from taskhub.domain.task import JSON
 from taskhub.errors import TaskHubError, TooLargeError
 from taskhub.services.auth import Principal
-from taskhub.services.deadline import ANSWER_S, in_time
+from taskhub.services.deadline import in_time
 from taskhub.spec.strict_json import parse
 from taskhub.web.gate import Gate, Permissions
 from taskhub.web.offload import encode
@@ -47,7 +47,7 @@ class ApiHandler(RequestHandler):
     a client that is still sending makes it see a reset instead of the answer. What comes with a
     refused request is dropped, and beyond 8 MiB over the limit the connection is closed after all.
 
-    Who asks is found out, and a GET is answered, within 4.5 s, else it is a 503.
+    Who asks is found out, and a GET is answered, within `WebSettings.answer_s`, else it is a 503.
     """
 
     answers: ClassVar[Mapping[type[TaskHubError], Answer]] = {}
@@ -89,7 +89,7 @@ class ApiHandler(RequestHandler):
         connection = self.request.connection
         if isinstance(connection, HTTP1Connection):
             connection.set_max_body_size(1 << 62)  # Tornado's own refusal is not JSON; we count
-        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        deadline = asyncio.get_running_loop().time() + self.gate.settings.answer_s
         if self.request.method == "GET":
             setattr(self, "get", partial(_in_time, deadline, self.get))  # noqa: B010  # a method
         try:
@@ -211,7 +211,7 @@ class ApiHandler(RequestHandler):
 async def _in_time(
     deadline: float, call: Callable[..., Awaitable[None] | None], *args: str
 ) -> None:
-    async with in_time(LATE, deadline):
+    async with in_time(LATE, deadline - asyncio.get_running_loop().time()):
         waiting = call(*args)
         if waiting is not None:
             await waiting

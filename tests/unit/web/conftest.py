@@ -24,6 +24,7 @@ from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
 from taskhub.services.auth import AuthService, Role
 from taskhub.services.history import RunView, TaskView
 from taskhub.services.passwords import Passwords
+from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.testing.clock import FakeClock
 from taskhub.web.app import Services, TaskHubApp, make_app
@@ -175,6 +176,7 @@ class Site:
     client: AsyncHTTPClient
     settings: WebSettings
     offload: Offload
+    standing: Standing
     token: str = ""
     failing: list[bool] = field(default_factory=lambda: [False])
 
@@ -237,6 +239,7 @@ async def site() -> AsyncIterator[Site]:
     await auth.start()
     await auth.create("admin", "secret", Role.ADMIN)
     failing = [False]
+    standing = Standing()
     executors = {
         "local": Installed(name="Local", source="taskhub", version="1", executor=Plain()),
         "bad": Installed(name="Bad", source="plug", version="2", error="ImportError: x"),
@@ -244,7 +247,7 @@ async def site() -> AsyncIterator[Site]:
     services = Services(
         runs=runs,
         auth=auth,
-        system=SystemService(clock, is_failing=lambda: failing[0]),
+        system=SystemService(clock, is_failing=lambda: failing[0], standing=standing),
         logs=logs,
         executors=executors,
         live=live,
@@ -267,6 +270,7 @@ async def site() -> AsyncIterator[Site]:
         client=client,
         settings=settings,
         offload=offload,
+        standing=standing,
         token=await auth.login("admin", "secret", "test"),
         failing=failing,
     )
