@@ -13,7 +13,12 @@ class Leases:
 
     def __init__(self):
         self.holder = None
+        self.lapsed = None
         self.stores = MemoryStores()
+
+    def lapse(self):
+        """Let the lease run out; its holder hears of it when another server has it."""
+        self.holder, self.lapsed = None, self.holder
 
     def stores_of(self, lease):
         """Return the shared stores as the server with that lease sees them."""
@@ -49,7 +54,10 @@ class FakeLease:
         if self.is_away:
             raise UnavailableError("no answer")
         self.url = url
-        self.leases.holder = self.leases.holder or self
+        if self.leases.holder is None:
+            self.leases.holder = self
+            if self.leases.lapsed not in {None, self}:
+                self.leases.lapsed.noticed.set()
         return self.is_ours
 
     async def hold(self):

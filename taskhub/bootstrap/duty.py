@@ -41,7 +41,7 @@ class Duty:
         except SupersededError as error:
             raise ConfigError(f"cannot start: {error}") from error
         if not is_active:
-            log.info("no runs are driven here", extra={"reason": self._standing.refusal})
+            log.info("standing by", extra={"reason": self._standing.refusal})
             engine.loops.start("stand by", self._stand_by(engine, url), may_end=True)
 
     async def end(self) -> None:

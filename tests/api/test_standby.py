@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -135,9 +136,9 @@ async def running(node, **more):
     return run_id
 
 
-async def lose(first, second):
-    """Let the second server have the lease, and the first one notice."""
-    second.lease.seize()
+async def lose(first, lease):
+    """Let another server's lease be the one that counts, and the first server notice."""
+    lease.seize()
     first.lease.noticed.set()
     assert await first.server.wait(asyncio.Event()) is False
     await first.server.stop(20)
@@ -185,7 +186,7 @@ async def test_a_socket_of_a_server_on_standby_is_closed_after_its_token_was_see
 async def test_a_server_that_takes_over_recovers_the_runs(pair, idempotent):
     first, second = pair
     run_id = await running(first, idempotent=idempotent)
-    await lose(first, second)
+    await lose(first, second.lease)
 
     async def is_active():
         return await second.health() == "healthy"
@@ -211,7 +212,7 @@ async def test_a_superseded_server_ends_what_it_runs_and_writes_nothing(pair, ca
     run_id = await running(first)
     before = len(await first.stores.runs.history(run_id))
     second.lease.is_away = True
-    await lose(first, second)
+    await lose(first, second.lease)
     assert first.held.stopped == first.held.keys
     assert len(await first.stores.runs.history(run_id)) == before
     critical = [r.message for r in caplog.records if r.levelname == "CRITICAL"]
@@ -278,3 +279,24 @@ async def test_the_lease_is_given_back_when_the_server_is_closed(config):
         assert lease.released == 0
     assert lease.released == 1
     assert lease.leases.holder is None
+
+
+async def test_the_processes_of_a_superseded_server_are_ended(config, tmp_path):
+    lease = FakeLease()
+    pid_file = tmp_path / "pid"
+    async with serve(config, stores=lease.leases.stores_of(lease)) as server:
+        api = Node(server, lease, None, None, None)
+        await api.login()
+        command = (
+            f"trap '' TERM; echo $$ > {pid_file}.part; mv {pid_file}.part {pid_file}; sleep 60"
+        )
+        await api.start({"id": "a", "exec_type": "Shell", "exec_command": command})
+
+        async def has_begun():
+            return pid_file.exists()
+
+        await until(has_begun)
+        await lose(api, FakeLease(lease.leases))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+    assert lease.released == 0
