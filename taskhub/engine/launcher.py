@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 STOP_GRACE_MS: Final = 30_000
 """How long an executor may take to stop before it is given up; above any kill grace of its own."""
 CLOSE_S: Final = 1.0
+"""How long it may take to stop when the server ends without waiting, before it is told again."""
 
 
 class Ended(NamedTuple):
@@ -175,7 +176,8 @@ class Launcher:
     async def close(self) -> None:
         """End what was abandoned or is still running; wait a moment for it.
 
-        Nothing of it is stored any more. Who is told twice to stop does not clean up.
+        Nothing of it is stored any more. What does not end when it is told is told again: Shell
+        then kills at once.
         """
         for attempt in self._live:
             attempt.output.drop()
