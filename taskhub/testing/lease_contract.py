@@ -13,7 +13,7 @@ from taskhub.ports.lease import Lease
 from taskhub.ports.store import LogStore, RunStore
 from taskhub.testing.store_samples import chunk, full_batch, new_run, run_id, snapshot
 
-FIRST, SECOND = "http://first:1", "http://second:2"
+FIRST, SECOND = "http://first.example:1", "http://second.example:2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

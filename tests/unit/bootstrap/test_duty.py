@@ -13,7 +13,7 @@ from taskhub.services.standing import STANDS_BY, TAKES_OVER, Standing
 from taskhub.testing.clock import FakeClock
 from tests.leases import FakeLease, Leases
 
-URL = "http://b:1"
+URL = "http://b.example:1"
 
 
 class Engine:
@@ -59,7 +59,7 @@ async def post():
 @pytest.fixture
 async def standby(post):
     """One whose lease another server has."""
-    await post.other.acquire("http://a:1")
+    await post.other.acquire("http://a.example:1")
     await post.begin()
     return post
 
@@ -72,7 +72,7 @@ async def test_the_only_server_is_active_at_once(post):
 
 
 async def test_a_second_server_stands_by_and_names_the_first(standby):
-    assert standby.standing.refusal == f"{STANDS_BY}; the active one is http://a:1"
+    assert standby.standing.refusal == f"{STANDS_BY}; the active one is http://a.example:1"
     assert standby.engine.activated == 0
     await standby.clock.advance(60)
     assert standby.engine.activated == 0
@@ -81,10 +81,10 @@ async def test_a_second_server_stands_by_and_names_the_first(standby):
 
 async def test_it_names_whoever_is_active_by_now(standby):
     third = FakeLease(standby.leases)
-    third.url = "http://c:1"
+    third.url = "http://c.example:1"
     third.seize()
     await standby.clock.advance(3)
-    assert standby.standing.refusal == f"{STANDS_BY}; the active one is http://c:1"
+    assert standby.standing.refusal == f"{STANDS_BY}; the active one is http://c.example:1"
 
 
 async def test_it_takes_over_within_seconds_and_only_once(standby, caplog):

@@ -11,8 +11,8 @@ from taskhub.services.standing import Standing
     [
         (lambda s: s.stand_by(), "this server stands by"),
         (
-            lambda s: s.stand_by("http://a:1"),
-            "this server stands by; the active one is http://a:1",
+            lambda s: s.stand_by("http://a.example:1"),
+            "this server stands by; the active one is http://a.example:1",
         ),
         (lambda s: s.take_over(), "this server is taking over; try again"),
         (lambda s: s.lose(), "another server has taken over; ask that one"),
@@ -31,7 +31,7 @@ def test_only_the_active_server_may_change_runs(say, refusal):
 
 def test_being_superseded_is_not_standing_by():
     standing = Standing()
-    standing.stand_by("http://a:1")
+    standing.stand_by("http://a.example:1")
     assert not standing.is_superseded
     standing.lose()
     assert standing.is_superseded

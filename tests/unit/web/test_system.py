@@ -19,7 +19,7 @@ async def test_health_is_public_and_shows_a_failing_store(site: Site):
 
 async def test_health_says_that_another_server_is_active(site: Site):
     site.failing[0] = True
-    site.standing.stand_by("http://a:1")
+    site.standing.stand_by("http://a.example:1")
     reply = await site.get("/api/health", token="")
     assert (reply.status, reply.json["data"]["status"]) == (200, "standby")
 
