@@ -107,14 +107,40 @@ async def run(config: Config, serve: Serve) -> int:
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         try:
-            server = await stack.enter_async_context(serve(config))
+            server = await _start(stack, serve(config), stop)
         except OSError as error:
             raise ConfigError(_reason(config, error)) from error
+        if server is None:
+            return 0
         print(f"TaskHub {__version__} listening on {server.url}", flush=True)
         if await server.wait(stop):
             return 0
-        log.critical("a part of the server died, so it stops; the reason was logged before")
+        log.error("the server cannot go on, so it stops; the reason was logged before")
         return 1
+
+
+async def _start(
+    stack: AsyncExitStack, serving: AbstractAsyncContextManager[Served], stop: asyncio.Event
+) -> Served | None:
+    """Start a server, which may take a while where the store is away; None if told to stop."""
+    starting = asyncio.current_task()
+    told = asyncio.create_task(stop.wait(), name="wait for stop")
+
+    def give_up(_: object) -> None:
+        if starting is not None:
+            starting.cancel()
+
+    told.add_done_callback(give_up)
+    try:
+        return await stack.enter_async_context(serving)
+    except asyncio.CancelledError:
+        if starting is None or not stop.is_set():
+            raise
+        starting.uncancel()
+        return None
+    finally:
+        told.remove_done_callback(give_up)
+        told.cancel()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
+from taskhub.adapters.lease import SoleLease
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogChunk, LogRecord
@@ -15,6 +16,7 @@ from taskhub.domain.run import RunHeader, RunStatus
 from taskhub.domain.task import Status
 from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.accounts import Account
+from taskhub.ports.lease import Lease
 from taskhub.ports.store import (
     Batch,
     EventQuery,
@@ -311,3 +313,4 @@ class MemoryStores:
     runs: MemoryRunStore = field(default_factory=MemoryRunStore)
     logs: MemoryLogStore = field(default_factory=MemoryLogStore)
     accounts: MemoryAccountStore = field(default_factory=MemoryAccountStore)
+    lease: Lease = field(default_factory=SoleLease)

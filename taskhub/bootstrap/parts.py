@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Final
 
-from tornado.httpserver import HTTPServer
-from tornado.web import Application
-
-from taskhub.adapters.memory import MemoryStores
-from taskhub.adapters.sqlite import SqliteStores, open_sqlite
-from taskhub.background.retention import Retention
 from taskhub.background.task_news import TaskNews
-from taskhub.bootstrap.machine import boot_id, secret_key, write_private
+from taskhub.bootstrap.engine import Engine
+from taskhub.bootstrap.machine import secret_key, write_private
+from taskhub.bootstrap.stores import Stores
 from taskhub.config import Config
-from taskhub.domain.ids import IdSource
-from taskhub.domain.secrets import Secrets
-from taskhub.engine.bus import Bus
-from taskhub.engine.journal import Journal
-from taskhub.engine.launcher import Launcher
-from taskhub.engine.loops import Loops
-from taskhub.engine.output import LogWriter, OutputLimits
-from taskhub.engine.recovery import recover
-from taskhub.engine.scheduler import Scheduler
-from taskhub.engine.supervisor import Supervisor
-from taskhub.engine.timers import Timers
 from taskhub.errors import ConfigError, NotFoundError
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
@@ -40,56 +22,16 @@ from taskhub.services.auth import ADMIN, AuthService, Role
 from taskhub.services.live import LiveHub, LiveLimits
 from taskhub.services.logs import LogService
 from taskhub.services.runs import RunService
+from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.services.task_changes import TaskChanges
 from taskhub.services.tasks import TaskService
 from taskhub.services.throttle import Throttle
-from taskhub.spec.limits import SpecLimits
-from taskhub.web.app import Services, make_app, make_ws_app
-from taskhub.web.gate import WebSettings
-from taskhub.web.offload import Offload
-from taskhub.web.socket import SocketSettings
+from taskhub.web.app import Services
 from taskhub.web.task_views import simple_task_item
 
 DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
 DEV_NOTE: Final = "--dev: admin's password is 123456; the next start without --dev makes a new one"
-BACKLOG: Final = 1024
-BUFFERED_BYTES: Final = 64 << 10
-"""What a handler that does not stream gets of a body; those of the API stream, and count."""
-HEADER_BYTES: Final = 64 << 10
-IDLE_S: Final = 60.0
-BODY_S: Final = 120.0
-"""Seconds that a connection may wait for its next request, and a body may take to arrive."""
-
-Stores = MemoryStores | SqliteStores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """What drives runs."""
-
-    bus: Bus
-    ids: IdSource
-    journal: Journal
-    writer: LogWriter
-    supervisor: Supervisor
-    loops: Loops
-
-    def is_failing(self) -> bool:
-        """Whether the store does not take what it is given at present."""
-        return self.journal.is_failing or self.writer.is_failing
-
-
-@asynccontextmanager
-async def open_stores(config: Config, directory: Path) -> AsyncIterator[Stores]:
-    """Open the stores that the configuration names."""
-    if config.store.url == "memory:":
-        yield MemoryStores()
-        return
-    async with open_sqlite(
-        directory, sync=config.store.sync, min_free_bytes=config.limits.free_disk_bytes
-    ) as stores:
-        yield stores
 
 
 def executor_settings(
@@ -115,61 +57,6 @@ def refuse_bad_settings(config: Config, started: Executors) -> None:
         row = started[name.lower()]
         if row.error:
             raise ConfigError(f"[executors.{row.name}]: {row.error}")
-
-
-@asynccontextmanager
-async def run_engine(
-    config: Config, clock: Clock, stores: Stores, executors: Executors, masked: Secrets
-) -> AsyncIterator[Engine]:
-    """Take up what an earlier server left, and drive runs."""
-    ids = IdSource(await stores.runs.last_id())
-    start = f"{boot_id()}/{secrets.token_hex(8)}"
-    epoch = await stores.runs.open_epoch(start, clock.now_ms())
-    bus = Bus()
-    writer = LogWriter(stores.logs, bus, clock, IdSource(await stores.logs.last_id()))
-    journal = Journal(stores.runs, bus, clock, ids)
-    timers = Timers(clock)
-    launcher = Launcher(executors, writer, timers, _output_limits(config), secrets=masked)
-    supervisor = Supervisor(
-        journal=journal,
-        launcher=launcher,
-        timers=timers,
-        scheduler=Scheduler(config.limits.running_attempts),
-        epoch=epoch,
-    )
-    await recover(stores.runs, supervisor)
-    loops = Loops()
-    loops.start("log writer", writer.run())
-    loops.start("timers", timers.run())
-    loops.start("supervisor", supervisor.run())
-    loops.start("retention", _retention(config, clock, stores).run())
-    try:
-        yield Engine(
-            bus=bus, ids=ids, journal=journal, writer=writer, supervisor=supervisor, loops=loops
-        )
-    finally:
-        await loops.close()
-        await launcher.close()
-
-
-def _output_limits(config: Config) -> OutputLimits:
-    limits = config.limits
-    return OutputLimits(
-        line=limits.line_bytes, attempt=limits.output_bytes, tail=limits.answer_output_bytes
-    )
-
-
-def _retention(config: Config, clock: Clock, stores: Stores) -> Retention:
-    keep = config.retention
-    return Retention(
-        stores.runs,
-        stores.logs,
-        clock,
-        run_days=keep.run_days,
-        log_days=keep.log_days,
-        log_bytes=keep.log_bytes,
-        interval_s=keep.interval_s,
-    )
 
 
 @asynccontextmanager
@@ -230,6 +117,7 @@ async def open_services(
     executors: Executors,
     engine: Engine,
     auth: AuthService,
+    standing: Standing,
 ) -> AsyncIterator[Services]:
     """Offer what users can ask for."""
     limits = config.socket
@@ -240,9 +128,8 @@ async def open_services(
         bytes=limits.queue_bytes,
         stall_s=limits.stall_s,
     )
-    live = LiveHub(engine.bus, stores.logs, stores.runs, clock, live_limits)
+    live = LiveHub(engine.bus, stores.logs, stores.runs, clock, live_limits, standing)
     changes = TaskChanges(engine.bus, live)
-    changes.follow(engine.supervisor.runs.values())  # at once: none of them must end before
     runs = RunService(
         store=stores.runs,
         supervisor=engine.supervisor,
@@ -251,16 +138,22 @@ async def open_services(
         random=SystemRandom(),
         queued_limit=config.limits.queued_runs,
         watch=changes.watch,
+        standing=standing,
     )
     tasks = TaskService(store=stores.runs, runs=runs, supervisor=engine.supervisor)
-    await tasks.load()
+
+    async def take_up_tasks() -> None:
+        await tasks.load()
+        changes.follow(engine.supervisor.runs.values())
+
+    engine.at_activation.append(take_up_tasks)
     engine.loops.start("task news", TaskNews(tasks, live, clock, simple_task_item).run())
     try:
         yield Services(
             runs=runs,
             tasks=tasks,
             auth=auth,
-            system=SystemService(clock, is_failing=engine.is_failing),
+            system=SystemService(clock, is_failing=engine.is_failing, standing=standing),
             logs=LogService(stores.logs),
             executors=executors,
             live=live,
@@ -268,65 +161,3 @@ async def open_services(
     finally:
         live.close()
         await runs.close()
-
-
-@asynccontextmanager
-async def listen(
-    config: Config,
-    services: Services,
-    listener: socket.socket,
-    ws_listener: socket.socket | None,
-    masked: Secrets,
-) -> AsyncIterator[str]:
-    """Accept connections; yields the URL."""
-    offload = Offload()
-    settings = _web_settings(config, listener, masked)
-    sockets = SocketSettings(
-        auth_timeout_s=config.socket.auth_timeout_s,
-        ping_s=config.socket.ping_s,
-        commands=config.socket.commands,
-        window_s=config.socket.command_window_s,
-    )
-    servers = [_serve_on(listener, make_app(services, settings, sockets, offload))]
-    if ws_listener is not None:
-        servers.append(_serve_on(ws_listener, make_ws_app(services, sockets, settings, offload)))
-    host, port = listener.getsockname()[:2]
-    try:
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    finally:
-        for server in servers:
-            server.stop()
-        services.live.close()
-        for server in servers:
-            await server.close_all_connections()
-        offload.close()
-
-
-def _web_settings(config: Config, listener: socket.socket, masked: Secrets) -> WebSettings:
-    limits = config.limits
-    return WebSettings(
-        body_bytes=limits.body_bytes,
-        json_depth=limits.json_depth,
-        is_loopback=ipaddress.ip_address(listener.getsockname()[0]).is_loopback,
-        allowed_hosts=frozenset(config.server.allowed_hosts),
-        spec=SpecLimits(
-            tasks=limits.dag_tasks,
-            exec_command_bytes=limits.exec_command_bytes,
-            exec_params_bytes=limits.exec_params_bytes,
-            retries=limits.retries,
-            secrets=masked,
-        ),
-    )
-
-
-def _serve_on(listener: socket.socket, app: Application) -> HTTPServer:
-    listener.listen(BACKLOG)
-    server = HTTPServer(
-        app,
-        idle_connection_timeout=IDLE_S,
-        body_timeout=BODY_S,
-        max_body_size=BUFFERED_BYTES,
-        max_header_size=HEADER_BYTES,
-    )
-    server.add_socket(listener)
-    return server

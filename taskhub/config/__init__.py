@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskhub.config.addresses import without_password
 from taskhub.config.render import sample, to_toml
 from taskhub.config.sections import (
     Auth,
@@ -29,4 +30,5 @@ __all__ = [
     "load",
     "sample",
     "to_toml",
+    "without_password",
 ]

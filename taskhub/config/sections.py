@@ -53,6 +53,9 @@ class Store:
         "FULL survives a power failure; NORMAL is faster and survives a crash of the server only.",
         choices=("FULL", "NORMAL"),
     )
+    start_timeout_s: float = setting(
+        60.0, "Seconds that a start waits for a store that is away, then it gives up."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

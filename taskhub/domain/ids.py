@@ -37,3 +37,7 @@ class IdSource:
             first = floor
         self._last = first + count - 1
         return first
+
+    def skip_to(self, last: int) -> None:
+        """Give only ids above `last` from now on."""
+        self._last = max(self._last, last)

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_MS: Final = 30_000
 """How long an executor may take to stop before it is given up; above any kill grace of its own."""
+CLOSE_S: Final = 1.0
+"""How long it may take to stop when the server ends without waiting, before it is told again."""
 
 
 class Ended(NamedTuple):
@@ -176,9 +178,16 @@ class Launcher:
             await asyncio.wait({live.task for live in self._live.values()}, timeout=left / 1000)
 
     async def close(self) -> None:
-        """End what was abandoned or is still running; wait a moment for it."""
+        """End what was abandoned or is still running; wait a moment for it.
+
+        Nothing of it is stored any more. What does not end when it is told is told again: Shell
+        then kills at once.
+        """
+        for attempt in self._live:
+            attempt.output.drop()
         tasks = {*self._abandoned, *(live.task for live in self._live.values())}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1)
+        for _ in range(2):
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=CLOSE_S)

@@ -144,6 +144,13 @@ class AttemptLog:
         self._unstored -= sum(len(segment.lines) for segment in self._segments)
         self._segments.clear()
 
+    def drop(self) -> None:
+        """Wait no more for what is not stored; for use when nothing stores it any more."""
+        self.end()
+        self._unstored = self._backlog = 0
+        if self._progress is not None:
+            self._progress.set()
+
     async def drain(self) -> None:
         """Wait until there is room for more."""
         while self._backlog > HIGH_WATER:

@@ -52,7 +52,7 @@ class Progress:
         self._launcher = launcher
         self._timers = timers
         self._scheduler = scheduler
-        self._epoch = epoch
+        self.epoch = epoch
         self._post = post
         self._unsettled: dict[str, Run] = {}
         self._to_start: list[tuple[Run, TaskState]] = []
@@ -126,7 +126,7 @@ class Progress:
         while pick := self._scheduler.next():
             run, task = pick
             key = attempt_key(run.id, task.index, task.attempt + 1)
-            rules.start_attempt(run, task, self._journal.record, attempt_key=key, epoch=self._epoch)
+            rules.start_attempt(run, task, self._journal.record, attempt_key=key, epoch=self.epoch)
             self._scheduler.running += 1
             self._scheduler.offer(run)
             self._to_start.append(pick)

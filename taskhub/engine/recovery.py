@@ -1,7 +1,8 @@
-"""What a server does before it listens: take up the runs that an earlier one left."""
+"""What a server does before it drives runs: take up the runs that an earlier one left."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Final
@@ -13,20 +14,33 @@ from taskhub.ports.store import RunStore
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 10_000
+PAGE: Final = 2_000
+SLICE: Final = 500
 
 
 async def recover(store: RunStore, supervisor: Supervisor) -> int:
-    """Rebuild every run that has not ended from its events and hand it on; return how many."""
-    run_ids = await store.active()
-    for run_id in run_ids:
-        header, spec = await store.load(run_id)
-        run = Run(header, spec)
-        async for event in _history(store, run_id):
-            run.apply(event)
+    """Rebuild every run that has not ended from its events and hand it on; return how many.
+
+    Raises `UnavailableError` before anything was handed on, so that it can be repeated. The server
+    may be answering reads meanwhile, so the loop is never kept for long.
+    """
+    runs = [await _rebuilt(store, run_id) for run_id in await store.active()]
+    for run in runs:
         supervisor.adopt(run)
-        log.info("run recovered", extra={"run_id": run_id, "seq": run.seq, "left": run.left})
-    return len(run_ids)
+        log.info("run recovered", extra={"run_id": run.id, "seq": run.seq, "left": run.left})
+        await asyncio.sleep(0)
+    return len(runs)
+
+
+async def _rebuilt(store: RunStore, run_id: str) -> Run:
+    header, spec = await store.load(run_id)
+    large = len(spec.tasks) > SLICE
+    run = await asyncio.to_thread(Run, header, spec) if large else Run(header, spec)
+    async for event in _history(store, run_id):
+        run.apply(event)
+        if run.seq % SLICE == 0:
+            await asyncio.sleep(0)
+    return run
 
 
 async def _history(store: RunStore, run_id: str) -> AsyncIterator[Event]:

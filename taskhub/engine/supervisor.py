@@ -42,7 +42,7 @@ class Supervisor:
         launcher: Launcher,
         timers: Timers,
         scheduler: Scheduler,
-        epoch: int,
+        epoch: int = 0,
     ) -> None:
         self._journal = journal
         self._launcher = launcher
@@ -56,10 +56,12 @@ class Supervisor:
             post=self._post,
         )
         self._inbox: deque[Callable[[], None]] = deque()
+        self._asked: set[asyncio.Future[None]] = set()
         self._told: list[asyncio.Future[None]] = []
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._wake = asyncio.Event()
         self._is_paused = False
+        self._refusal = ""
 
     @property
     def runs(self) -> Mapping[str, Run]:
@@ -85,7 +87,7 @@ class Supervisor:
         """Take up a new run; returns when it is stored. Raises `UnavailableError`."""
         if self._is_paused:
             raise UnavailableError("the server is stopping and takes no new runs")
-        self._refuse_while_failing()
+        self._check()
         await self._command(lambda: self._progress.take_up(run))
 
     async def cancel(self, run_id: str, task_id: str | None, by: str) -> None:
@@ -93,11 +95,14 @@ class Supervisor:
 
         Raises `NotFoundError` for a run that is not here, `ConflictError` if it is over.
         """
-        self._refuse_while_failing()
+        self._check()
         await self._command(lambda: self._progress.cancel(run_id, task_id, by))
 
     async def wait(self, run_id: str) -> Run | None:
-        """Return the run when it has ended, and that is stored; None at once if it is not here."""
+        """Return the run when it has ended, and that is stored; None at once if it is not here.
+
+        Raises `UnavailableError` if this server will not see its end.
+        """
         run = self.runs.get(run_id)
         if run is not None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,6 +113,11 @@ class Supervisor:
             finally:
                 waiters.discard(future)
         return run
+
+    def begin(self, epoch: int) -> None:
+        """Be the server of this number from now on; for use before `adopt`."""
+        self._progress.epoch = epoch
+        self._journal.begin_tick()
 
     def adopt(self, run: Run) -> None:
         """Go on with a run of an earlier server; for use before `run`: recovery."""
@@ -142,7 +152,17 @@ class Supervisor:
         except TimeoutError:
             log.error("store does not answer, the next start recovers what it lacks")  # noqa: TRY400
 
-    def _refuse_while_failing(self) -> None:
+    def abandon(self, reason: str) -> None:
+        """Tell whoever waits that no more is stored here; for use once `run` has ended."""
+        self._refusal = reason
+        waiters = (future for waiting in self._waiters.values() for future in waiting)
+        for future in (*self._asked, *waiters):
+            if not future.done():
+                future.set_exception(UnavailableError(reason))
+
+    def _check(self) -> None:
+        if self._refusal:
+            raise UnavailableError(self._refusal)
         if self._journal.is_failing:
             raise UnavailableError("the store is not writing at present; try again")
 
@@ -160,7 +180,11 @@ class Supervisor:
                 self._told.append(future)
 
         self._post(run)
-        await future
+        self._asked.add(future)
+        try:
+            await future
+        finally:
+            self._asked.discard(future)
 
     def _post(self, call: Callable[[], None]) -> None:
         self._inbox.append(call)

@@ -18,6 +18,7 @@ from taskhub.ports.store import LogStore, RunStore
 from taskhub.services.bulletin import Bulletin
 from taskhub.services.cursors import EventCursor, LogCursor
 from taskhub.services.following import Follower, Listener, Subscription
+from taskhub.services.standing import Standing
 
 TRY_AGAIN: Final = 1013  # close codes of RFC 6455 and its registry
 INTERNAL_ERROR: Final = 1011
@@ -100,6 +101,7 @@ class LiveHub:
         runs: RunStore,
         clock: Clock,
         limits: LiveLimits = LiveLimits(),
+        standing: Standing | None = None,
     ) -> None:
         self.bus = bus
         self.logs = logs
@@ -108,7 +110,13 @@ class LiveHub:
         self.limits = limits
         self.turns = asyncio.Semaphore(TURNS)
         self.bulletin = Bulletin()
+        self._standing = standing or Standing()
         self._sessions: dict[Session, None] = {}
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything is published here; on a server that drives no runs nothing is."""
+        return self._standing.is_active
 
     @property
     def sessions(self) -> int:

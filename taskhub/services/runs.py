@@ -14,13 +14,20 @@ from taskhub.domain.ids import IdSource, new_run_id
 from taskhub.domain.run import Run, RunHeader, RunStatus, Source
 from taskhub.domain.task import Status
 from taskhub.engine.supervisor import Supervisor
-from taskhub.errors import ConflictError, NotFoundError, TooManyError, UnavailableError
+from taskhub.errors import ConflictError, NotFoundError, TooManyError
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import RunStore
+from taskhub.services.deadline import ANSWER_S, in_time
 from taskhub.services.history import RunHistory, RunView
+from taskhub.services.standing import Standing
 
 LARGE_RUN: Final = 500
-STORED_WITHIN_S: Final = 5.0
+CLOSE_S: Final = 5.0
+NOT_KNOWN: Final = (
+    "the store does not answer; whether the run was stored is not known yet: "
+    "repeat the request with the same Idempotency-Key"
+)
+NOT_STOPPED: Final = "the store does not answer; repeat the request to see whether this was stopped"
 
 
 class RunService(RunHistory):
@@ -36,6 +43,8 @@ class RunService(RunHistory):
         random: Random,
         queued_limit: int = 10_000,
         watch: Callable[[Run], AbstractContextManager[object]] = nullcontext,
+        standing: Standing | None = None,
+        answer_s: float = ANSWER_S,
     ) -> None:
         super().__init__(store, supervisor)
         self._clock = clock
@@ -43,6 +52,8 @@ class RunService(RunHistory):
         self._random = random
         self._queued_limit = queued_limit
         self._watch = watch
+        self._standing = standing or Standing()
+        self._answer_s = answer_s
         self._by_key: dict[str, asyncio.Task[str]] = {}
         self._submissions: set[asyncio.Task[str]] = set()
         self._arriving: set[str] = set()
@@ -64,6 +75,7 @@ class RunService(RunHistory):
         queued, and `UnavailableError` when the store does not answer: then the run may or may not
         exist, and the same call with the same key finds out.
         """
+        self._standing.check()
         unique = f"idempotency/{owner}/{key}" if key else ""
         task = self._by_key.get(unique) if unique else None
         if task is None:
@@ -71,15 +83,11 @@ class RunService(RunHistory):
                 self._submit(spec, source, owner, unique, parent, number), name="submit run"
             )
             self._keep(task, unique)
-        done, _ = await asyncio.wait({task}, timeout=STORED_WITHIN_S)
-        if not done:
-            raise UnavailableError(
-                "the store does not answer; whether the run was stored is not known yet: "
-                "repeat the request with the same Idempotency-Key"
-            )
-        if key:
-            await self._check_kind(task.result(), parent, number)
-        return task.result()
+        async with in_time(NOT_KNOWN, self._answer_s):
+            run_id = await asyncio.shield(task)
+            if key:
+                await self._check_kind(run_id, parent, number)
+        return run_id
 
     async def _check_kind(self, run_id: str, parent: str, number: int) -> None:
         """Raise `ConflictError` if a key's run is not of the kind that was asked for."""
@@ -154,15 +162,21 @@ class RunService(RunHistory):
     async def close(self) -> None:
         """Wait a moment for submissions under way; what is not stored by then was not answered."""
         if self._submissions:
-            _, late = await asyncio.wait(set(self._submissions), timeout=STORED_WITHIN_S)
+            timeout = CLOSE_S if self._standing.is_active else 0
+            _, late = await asyncio.wait(set(self._submissions), timeout=timeout)
             for task in late:
                 task.cancel()
 
     async def cancel(self, run_id: str, *, by: str, task_id: str | None = None) -> None:
         """Stop a run, or one task of it; returns once that is stored, maybe before it is over.
 
-        Raises `NotFoundError`, or `ConflictError` if it has ended.
+        Raises `NotFoundError`, `ConflictError` if it has ended, or `UnavailableError`.
         """
+        self._standing.check()
+        async with in_time(NOT_STOPPED, self._answer_s):
+            await self._cancel(run_id, task_id, by)
+
+    async def _cancel(self, run_id: str, task_id: str | None, by: str) -> None:
         if run_id in self._supervisor.runs:
             try:
                 await self._supervisor.cancel(run_id, task_id, by)
@@ -178,8 +192,14 @@ class RunService(RunHistory):
         """Make a new run of an ended one's spec, which names it as parent; return its id.
 
         With `from_failed`, only the tasks that did not succeed, their edges to the others dropped.
-        Raises `NotFoundError`; `ConflictError` if the run has not ended or nothing of it failed.
+        Raises `NotFoundError`; `ConflictError` if the run has not ended or nothing of it failed;
+        what `submit` raises.
         """
+        self._standing.check()
+        async with in_time(NOT_KNOWN, self._answer_s):
+            return await self._rerun(run_id, from_failed=from_failed, owner=owner, key=key)
+
+    async def _rerun(self, run_id: str, *, from_failed: bool, owner: str, key: str) -> str:
         view = await self.get(run_id)
         if view.row.state.status is RunStatus.RUNNING:
             raise ConflictError(f"run {run_id} has not ended yet")

@@ -10,6 +10,7 @@ from typing import Final
 
 from taskhub import __version__
 from taskhub.ports.clock import Clock
+from taskhub.services.standing import Standing
 
 NAME: Final = "TaskHub Server"
 COMMIT: Final = "dev-local"
@@ -17,7 +18,7 @@ COMMIT: Final = "dev-local"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """`status` is healthy, or degraded while the store fails; `time` is ISO 8601 with offset."""
+    """`status` is healthy, degraded while the store fails, or standby; `time` is ISO 8601."""
 
     status: str
     time: str
@@ -38,20 +39,31 @@ class SystemService:
     """Says how the server is, and what it is. `is_failing` tells whether the store fails now."""
 
     def __init__(
-        self, clock: Clock, *, is_failing: Callable[[], bool] = lambda: False, commit: str = COMMIT
+        self,
+        clock: Clock,
+        *,
+        is_failing: Callable[[], bool] = lambda: False,
+        standing: Standing | None = None,
+        commit: str = COMMIT,
     ) -> None:
         self._clock = clock
         self._is_failing = is_failing
+        self._standing = standing or Standing()
         self._started_ms = clock.monotonic_ms()
         self._info = Info(name=NAME, version=__version__, build_time=_build_time(), commit=commit)
 
     def health(self) -> Health:
         """Return how it is at this moment."""
         return Health(
-            status="degraded" if self._is_failing() else "healthy",
+            status=self._status(),
             time=iso(self._clock.now_ms()),
             uptime_sec=(self._clock.monotonic_ms() - self._started_ms) // 1000,
         )
+
+    def _status(self) -> str:
+        if not self._standing.is_active:
+            return "standby"
+        return "degraded" if self._is_failing() else "healthy"
 
     def info(self) -> Info:
         """Return name, version, and when it was built."""

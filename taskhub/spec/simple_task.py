@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from taskhub.domain.task import JSON, TaskSpec
-from taskhub.errors import InvalidError, MissingNameError, Problem
+from taskhub.errors import InvalidError, MissingNameError
 from taskhub.ports.executor import Executors
 from taskhub.spec.fields import LONGEST_ECHO, Fields, Findings
 from taskhub.spec.limits import SpecLimits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from taskhub.domain.task import JSON
 from taskhub.errors import TaskHubError, TooLargeError
 from taskhub.services.auth import Principal
+from taskhub.services.deadline import in_time
 from taskhub.spec.strict_json import parse
 from taskhub.web.gate import Gate, Permissions
 from taskhub.web.offload import encode
@@ -28,6 +29,7 @@ INLINE_BYTES: Final = 16 << 10
 LARGE_BYTES: Final = 256 << 10
 DRAIN_BYTES: Final = 8 << 20
 GONE: Final = 499
+LATE: Final = "the store does not answer in time"
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -44,6 +46,8 @@ class ApiHandler(RequestHandler):
     A request is refused before its body is read, but answered after it: a connection closed under
     a client that is still sending makes it see a reset instead of the answer. What comes with a
     refused request is dropped, and beyond 8 MiB over the limit the connection is closed after all.
+
+    Who asks is found out, and a GET is answered, within `WebSettings.answer_s`, else it is a 503.
     """
 
     answers: ClassVar[Mapping[type[TaskHubError], Answer]] = {}
@@ -85,9 +89,12 @@ class ApiHandler(RequestHandler):
         connection = self.request.connection
         if isinstance(connection, HTTP1Connection):
             connection.set_max_body_size(1 << 62)  # Tornado's own refusal is not JSON; we count
+        deadline = asyncio.get_running_loop().time() + self.gate.settings.answer_s
+        if self.request.method == "GET":
+            setattr(self, "get", partial(_in_time, deadline, self.get))  # noqa: B010  # a method
         try:
             if self._refusal is None:
-                await self._admit()
+                await _in_time(deadline, self._admit)
         except (TaskHubError, HTTPError) as exc:
             self.refuse(exc)
         if self._declared_bytes() > self.limit:
@@ -199,6 +206,15 @@ class ApiHandler(RequestHandler):
             return
         extra = {"action": "request_failed", "request_id": self.request_id}
         LOG.error("A request failed unexpectedly", exc_info=(typ, value, tb), extra=extra)
+
+
+async def _in_time(
+    deadline: float, call: Callable[..., Awaitable[None] | None], *args: str
+) -> None:
+    async with in_time(LATE, deadline - asyncio.get_running_loop().time()):
+        waiting = call(*args)
+        if waiting is not None:
+            await waiting
 
 
 def log_request(handler: RequestHandler) -> None:

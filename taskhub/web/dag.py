@@ -9,7 +9,8 @@ from taskhub.domain.dag import DagSpec
 from taskhub.domain.task import JSON
 from taskhub.errors import GraphError, InvalidError, Problem
 from taskhub.ports.executor import Executors
-from taskhub.services.runs import RunService
+from taskhub.services.deadline import in_time
+from taskhub.services.runs import NOT_KNOWN, RunService
 from taskhub.spec.dag import load_dag
 from taskhub.spec.fields import Fields, Findings
 from taskhub.web.base import INLINE_BYTES, ApiHandler
@@ -69,9 +70,10 @@ class DagRunAsyncHandler(DagHandler):
         if not isinstance(body, dict) or not isinstance(body.get("tasks"), list):
             raise InvalidError([Problem("", "tasks must be array")])
         spec = await self.spec(body)
-        run_id = await self.runs.submit(spec, owner=self.username, key=key)
-        if key:  # it may be the run of an earlier request with other tasks
-            spec = (await self.runs.get(run_id)).spec
+        async with in_time(NOT_KNOWN):
+            run_id = await self.runs.submit(spec, owner=self.username, key=key)
+            if key:  # it may be the run of an earlier request with other tasks
+                spec = (await self.runs.get(run_id)).spec
         self.ok({"run_id": run_id, "task_ids": task_ids([task.id for task in spec.tasks])})
 
 

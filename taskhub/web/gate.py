@@ -14,6 +14,7 @@ from tornado.httputil import HTTPServerRequest
 from taskhub.domain.secrets import Secrets
 from taskhub.errors import ForbiddenError, UnauthorizedError
 from taskhub.services.auth import AuthService, Principal, Role
+from taskhub.services.deadline import ANSWER_S
 from taskhub.services.tokens import NO_TOKEN
 from taskhub.spec.limits import SpecLimits
 from taskhub.web.offload import Offload
@@ -38,12 +39,14 @@ class WebSettings:
 
     `is_loopback`: the server listens on loopback addresses only, so a request for any other host
     name is a browser tricked by DNS. With `allowed_hosts` this is checked on every address.
+    `answer_s`: within which a GET is answered.
     """
 
     body_bytes: int = 1 << 20
     json_depth: int = 64
     is_loopback: bool = True
     allowed_hosts: frozenset[str] = frozenset()
+    answer_s: float = ANSWER_S
     spec: SpecLimits = field(default_factory=SpecLimits)
 
 

@@ -15,6 +15,7 @@ from taskhub.errors import (
     InvalidError,
     MalformedError,
     NotFoundError,
+    SupersededError,
     TaskHubError,
     TooLargeError,
     TooManyError,
@@ -47,6 +48,7 @@ ANSWERS: Final[Mapping[type[TaskHubError], Answer]] = {
     TooLargeError: Answer(413, 413),
     TooManyError: Answer(429, 429),
     UnavailableError: Answer(503, 503),
+    SupersededError: Answer(503, 503),
 }
 SHOWN: Final = 1000
 LONGEST: Final = 500

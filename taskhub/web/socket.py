@@ -19,6 +19,7 @@ from taskhub.domain.log import LogChunk
 from taskhub.errors import InvalidError, TooManyError, UnauthorizedError, UnavailableError
 from taskhub.services.auth import AuthService
 from taskhub.services.live import SLOW, TRY_AGAIN, Interest, LiveHub, Session
+from taskhub.services.standing import STANDS_BY
 from taskhub.web.commands import Command, Op, parse_message, to_command
 from taskhub.web.credential import Credential
 from taskhub.web.frames import Frames
@@ -157,6 +158,8 @@ class TaskHubSocket(WebSocketHandler):
             raise InvalidError("the first message is too long")
         fields = parse_message(message)
         await self._credential.check(fields.get("token"))
+        if not self._hub.has_news:
+            self.close(TRY_AGAIN, STANDS_BY)
         if self._closing:
             return
         session.authenticated = True

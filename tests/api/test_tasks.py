@@ -182,7 +182,9 @@ async def test_a_number_that_no_task_has_is_not_found(api, number):
 
 
 async def test_retries_are_made_and_counted(api):
-    number = await shell(api, 'echo "try $TASKHUB_ATTEMPT"; [ $TASKHUB_ATTEMPT = 2 ]', max_retries=4)
+    number = await shell(
+        api, 'echo "try $TASKHUB_ATTEMPT"; [ $TASKHUB_ATTEMPT = 2 ]', max_retries=4
+    )
     item = await ended(api, number)
     assert (item["status"], item["retry_count"], item["max_retries"]) == ("success", 1, 4)
     assert (item["last_output"], item["last_error"], item["exit_code"]) == ("try 2\n", "", 0)
@@ -303,9 +305,10 @@ class Listener:
 
 
 async def test_every_socket_hears_how_a_task_begins_goes_on_and_ends(api):
-    async with aclosing(await Listener.connect(api)) as one, aclosing(
-        await Listener.connect(api)
-    ) as two:
+    async with (
+        aclosing(await Listener.connect(api)) as one,
+        aclosing(await Listener.connect(api)) as two,
+    ):
         number = await shell(api, "echo hi; sleep 0.3", name="told")
         for listener in (one, two):
             await listener.until_final(number)

@@ -100,6 +100,33 @@ def test_it_prints_its_url_when_it_is_there_and_stops_on_a_signal(capsys, caplog
     assert [record.signal for record in caplog.records] == ["SIGTERM"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_that_waits(capsys, number):
+    cleaned = []
+
+    @contextlib.asynccontextmanager
+    async def serve(_config):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(cleaned.append, "closed")
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+            yield Running()
+
+    assert asyncio.run(run(Config(), serve)) == 0
+    assert cleaned == ["closed"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_start_that_is_cancelled_by_somebody_else_is_no_orderly_end():
+    @contextlib.asynccontextmanager
+    async def serve(_config):
+        raise asyncio.CancelledError
+        yield
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run(Config(), serve))
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -124,7 +151,7 @@ def test_a_server_that_cannot_go_on_says_so_and_fails(caplog):
         yield Dying()
 
     assert asyncio.run(run(Config(), serve)) == 1
-    assert "died" in caplog.text
+    assert "cannot go on" in caplog.text
 
 
 def test_what_breaks_later_is_no_matter_of_settings():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 from taskhub.domain.run import RunStatus
 from taskhub.domain.task import Status
 from taskhub.plugin_api import Result
@@ -114,4 +116,25 @@ async def test_a_clock_that_was_ahead_does_not_make_a_pause_longer(engine, scrip
     after = await restart(engine)
     await clock.advance(1.1)
     await after.until_started("a#2")
+    await after.kill()
+
+
+async def test_others_get_their_turn_while_much_is_recovered(engine, clock):
+    tasks = [task(f"t{i}") for i in range(1200)]
+    run_id = await engine.submit(*tasks, max_parallel=1)
+    await engine.until_started("t0#1")
+    await engine.kill()
+    events = len(await engine.stores.runs.history(run_id))
+    turns = 0
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(take_turns(), name="turns")
+    after = await Engine(engine.stores, clock, Script()).start(2)
+    assert turns > events // 500 > 1
+    turning.cancel()
     await after.kill()

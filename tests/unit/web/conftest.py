@@ -24,6 +24,7 @@ from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
 from taskhub.services.auth import AuthService, Role
 from taskhub.services.history import RunView, TaskView
 from taskhub.services.passwords import Passwords
+from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.services.tasks import SimpleTask
 from taskhub.testing.clock import FakeClock
@@ -210,6 +211,7 @@ class Site:
     settings: WebSettings
     offload: Offload
     executors: dict[str, Installed]
+    standing: Standing
     token: str = ""
     failing: list[bool] = field(default_factory=lambda: [False])
 
@@ -273,6 +275,7 @@ async def site() -> AsyncIterator[Site]:
     await auth.start()
     await auth.create("admin", "secret", Role.ADMIN)
     failing = [False]
+    standing = Standing()
     executors = {
         "local": Installed(name="Local", source="taskhub", version="1", executor=Plain()),
         "bad": Installed(name="Bad", source="plug", version="2", error="ImportError: x"),
@@ -281,7 +284,7 @@ async def site() -> AsyncIterator[Site]:
         runs=runs,
         tasks=tasks,
         auth=auth,
-        system=SystemService(clock, is_failing=lambda: failing[0]),
+        system=SystemService(clock, is_failing=lambda: failing[0], standing=standing),
         logs=logs,
         executors=executors,
         live=live,
@@ -306,6 +309,7 @@ async def site() -> AsyncIterator[Site]:
         settings=settings,
         offload=offload,
         executors=executors,
+        standing=standing,
         token=await auth.login("admin", "secret", "test"),
         failing=failing,
     )

@@ -17,6 +17,13 @@ async def test_health_is_public_and_shows_a_failing_store(site: Site):
     assert (reply.status, reply.json["data"]["status"]) == (200, "degraded")
 
 
+async def test_health_says_that_another_server_is_active(site: Site):
+    site.failing[0] = True
+    site.standing.stand_by("http://a.example:1")
+    reply = await site.get("/api/health", token="")
+    assert (reply.status, reply.json["data"]["status"]) == (200, "standby")
+
+
 async def test_info_says_what_is_running(site: Site):
     data = (await site.get("/api/info")).json["data"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", data.pop("build_time"))
