@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", help="address to listen on")
     add("--port", help="port to listen on; 0 takes a free one")
     add("--data-dir", metavar="DIR", help="where the server keeps what it knows")
-    add("--store", metavar="URL", help='"sqlite:", files in the data directory, or "memory:"')
+    add("--store", metavar="URL", help='"sqlite:", files in the data directory, or "mongodb://..."')
     add("--dev", action="store_true", help="admin/123456 may log in; loopback only")
     add("--print-config", action="store_true", help="print the settings in force, and exit")
     add("--version", action="version", version=f"TaskHub {__version__}")

@@ -314,3 +314,7 @@ class MemoryStores:
     logs: MemoryLogStore = field(default_factory=MemoryLogStore)
     accounts: MemoryAccountStore = field(default_factory=MemoryAccountStore)
     lease: Lease = field(default_factory=SoleLease)
+
+    async def signing_key(self, local: Callable[[], bytes]) -> bytes:
+        """Return the data directory's own key, for no other server uses these stores."""
+        return local()

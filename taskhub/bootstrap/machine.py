@@ -43,6 +43,14 @@ def secret_key(path: Path) -> bytes:
     return key
 
 
+def node_id(directory: Path) -> str:
+    """Return what names this data directory among those of other servers; made once."""
+    path = directory / "node-id"
+    if not path.exists():
+        write_private(path, secrets.token_hex(8).encode())
+    return path.read_text().strip()
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     part = path.with_name(f".{path.name}.part")

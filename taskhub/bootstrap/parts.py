@@ -67,7 +67,7 @@ async def open_auth(
     failures, window_ms = config.auth.login_failures, config.auth.login_window_s * 1000
     auth = AuthService(
         stores.accounts,
-        secret_key(directory / "secret.key"),
+        await stores.signing_key(lambda: secret_key(directory / "secret.key")),
         clock,
         token_ttl_ms=config.auth.token_ttl_s * 1000,
         throttle=Throttle(clock, failures=failures, window_ms=window_ms),

@@ -6,19 +6,57 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from taskhub.adapters.lock import locked
 from taskhub.adapters.memory import MemoryStores
-from taskhub.adapters.sqlite import SqliteStores, open_sqlite
+from taskhub.adapters.sqlite import open_sqlite
+from taskhub.bootstrap.machine import node_id
 from taskhub.config import Config, without_password
 from taskhub.errors import ConfigError, UnavailableError
+from taskhub.ports.accounts import AccountStore, AuditStore
 from taskhub.ports.clock import Clock
+from taskhub.ports.lease import Lease
+from taskhub.ports.store import LogStore, RunStore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Stores = MemoryStores | SqliteStores
+
+
+class Stores(Protocol):
+    """The stores of one server, whatever keeps them."""
+
+    @property
+    def runs(self) -> RunStore:
+        """Runs, their tasks and events."""
+        ...
+
+    @property
+    def logs(self) -> LogStore:
+        """What tasks printed."""
+        ...
+
+    @property
+    def accounts(self) -> AccountStore:
+        """Who may log in."""
+        ...
+
+    @property
+    def audit(self) -> AuditStore:
+        """Who did what."""
+        ...
+
+    @property
+    def lease(self) -> Lease:
+        """Which of several servers is active."""
+        ...
+
+    async def signing_key(self, local: Callable[[], bytes]) -> bytes:
+        """Return the key that tokens are signed with; `local` gives this data directory's."""
+        ...
+
+
 RETRY_S: Final = 2.0
 
 
@@ -32,10 +70,18 @@ async def open_stores(config: Config, directory: Path) -> AsyncIterator[Stores]:
         with locked(directory):
             yield MemoryStores()
         return
+    if config.store.url.startswith("mongodb"):
+        # imported here: the driver takes as long to load as all the rest together
+        from taskhub.adapters.mongo import open_mongo  # noqa: PLC0415
+
+        with locked(directory):
+            async with open_mongo(config.store.url, node=node_id(directory)) as stores:
+                yield stores
+        return
     async with open_sqlite(
         directory, sync=config.store.sync, min_free_bytes=config.limits.free_disk_bytes
-    ) as stores:
-        yield stores
+    ) as embedded:
+        yield embedded
 
 
 class Patience:

@@ -47,7 +47,10 @@ class Server:
 class Store:
     """How runs, logs and accounts are stored."""
 
-    url: str = setting("sqlite:", 'Files in server.data_dir ("sqlite:"), or "memory:" for tests.')
+    url: str = setting(
+        "sqlite:",
+        'Files in server.data_dir ("sqlite:"), "mongodb://host/database", or "memory:" for tests.',
+    )
     sync: str = setting(
         "FULL",
         "FULL survives a power failure; NORMAL is faster and survives a crash of the server only.",
@@ -92,7 +95,10 @@ class Limits:
         64 << 20, "Output kept of one attempt; what is beyond is counted and marked.", least=1024
     )
     answer_output_bytes: int = setting(
-        256 << 10, "End of stdout, and of stderr, that a task_run's answer carries.", least=0
+        256 << 10,
+        "End of stdout, and of stderr, that a task_run's answer carries.",
+        least=0,
+        most=3 << 20,
     )
     free_disk_bytes: int = setting(
         512_000_000, "Free space in server.data_dir below which nothing new is accepted.", least=0

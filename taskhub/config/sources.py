@@ -28,6 +28,7 @@ SHORT: Final = {
     "TASKHUB_STORE": "store.url",
 }
 VARIABLES: Final = {setting.variable: name for name, setting in SETTINGS.items()} | SHORT
+MONGO: Final = frozenset({"mongodb", "mongodb+srv"})
 GIVEN_TO_TASKS: Final = ("RUN_ID", "TASK_ID", "ATTEMPT", "ATTEMPT_KEY")
 NOT_SETTINGS: Final = frozenset(
     # the settings file itself, and what a server that a task starts finds in its environment
@@ -168,8 +169,8 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield f"--dev has a known password, so it listens on loopback only, not {server.host!r}"
     if server.port and server.port == server.ws_port:
         yield f"server.port and server.ws_port are both {server.port}"
-    if config.store.url not in {"sqlite:", "memory:"}:
-        yield f'store.url must be "sqlite:" or "memory:"; this version has no {scheme[:16]!r} there'
+    if scheme not in MONGO and config.store.url not in {"sqlite:", "memory:"}:
+        yield f'store.url must be "sqlite:", "mongodb://..." or "memory:", not {scheme[:16]!r}'
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

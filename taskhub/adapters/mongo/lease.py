@@ -62,6 +62,8 @@ class MongoLease:
         self._seen_s = 0.0
 
     async def acquire(self, url: str) -> bool:
+        if self._epoch:
+            return await self._extend()
         await self._meta.insert([{"_id": KEY, "epoch": 0, "beat": 0, "node": "", "url": ""}])
         query: dict[str, Any] = {"_id": KEY, "node": {"$in": ["", self._node]}}
         if await self._is_abandoned():
@@ -94,21 +96,24 @@ class MongoLease:
         found = await self._meta.find_one(expired, ("epoch", "beat"))
         now_s = time.monotonic()
         sign = (int(found["epoch"]), int(found["beat"])) if found else (0, 0)
-        if found is None or sign != self._seen:
+        if sign != self._seen:
             self._seen, self._seen_s = sign, now_s
-            return False
-        return now_s - self._seen_s >= self._times.confirm_s
+        return found is not None and now_s - self._seen_s >= self._times.confirm_s
 
     async def hold(self) -> None:
         while True:
             await self._renew()
             await asyncio.sleep(self._times.renew_s)
 
-    async def _renew(self) -> None:
+    async def _extend(self) -> bool:
+        """Extend the term, if the lease is still ours."""
         query = {"_id": KEY, "epoch": self._epoch, "node": self._node}
         change = [{"$set": {"until": self._until(), "beat": {"$add": ["$beat", 1]}}}]
+        return bool(await self._meta.update_one(query, change))
+
+    async def _renew(self) -> None:
         try:
-            if not await self._meta.update_one(query, change):
+            if not await self._extend():
                 raise SupersededError(SUPERSEDED)
         except UnavailableError as error:
             log.warning("the lease cannot be renewed now", extra={"error": str(error)})

@@ -91,6 +91,9 @@ class Ledger(Generic[T]):
 
     async def open(self, epoch: int) -> None:
         """Shut out every earlier holder, apply what it left, and take commits from now on."""
+        await self.close(at_once=True)
+        self._pending.clear()
+        self._unsure.clear()
         query = {"_id": self._name, "epoch": {"$lt": epoch}}
         await self._documents.insert([{"_id": self._name, "epoch": 0, "last": 0, "nonce": ""}])
         await self._documents.update_one(query, {"$set": {"epoch": epoch}})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,12 +26,13 @@ class MongoStores:
     lease: MongoLease
     database: Database
 
-    async def shared_key(self, fresh: bytes) -> bytes:
-        """Return the key that all servers on the database sign with: `fresh` if there is none."""
+    async def signing_key(self, local: Callable[[], bytes]) -> bytes:
+        """Return the key of the database, for all its servers; the first one gives its own."""
         meta = self.database["meta"]
-        await meta.insert([{"_id": "key", "value": Binary(fresh)}])
-        found = await meta.find_one({"_id": "key"})
-        return bytes(found["value"]) if found else fresh
+        if (found := await meta.find_one({"_id": "key"})) is None:
+            await meta.insert([{"_id": "key", "value": Binary(local())}])
+            found = await meta.find_one({"_id": "key"})
+        return bytes(found["value"]) if found else local()
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,10 @@ class SqliteStores:
     logs: SqliteLogStore
     accounts: SqliteAccountStore
     lease: Lease = field(default_factory=SoleLease)
+
+    async def signing_key(self, local: Callable[[], bytes]) -> bytes:
+        """Return the data directory's own key, for no other server uses these stores."""
+        return local()
 
 
 @asynccontextmanager
