@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from taskhub.testing.mongod import Mongod
 from tests.e2e.daemon import Daemon
 
 TASKS = 200
@@ -45,13 +46,22 @@ def read(ledger):
     return starts, ends
 
 
+@pytest.fixture(params=["sqlite", "mongodb"])
+def flags(request):
+    if request.param == "sqlite":
+        yield ()
+        return
+    with Mongod(replica_set=True) as mongod:
+        yield "--store", mongod.database_url("taskhub")
+
+
 @pytest.mark.parametrize("idempotent", [False, True])
 async def test_kill_9_loses_nothing_starts_nothing_twice_and_invents_no_outcome(
-    tmp_path, idempotent
+    tmp_path, idempotent, flags
 ):
     ledger = tmp_path / "ledger"
     chance = random.Random(7)
-    server = await Daemon.start(tmp_path / "data")
+    server = await Daemon.start(tmp_path / "data", *flags)
     try:
         _, answer = await server.post("/api/dag/run_async", dag(ledger, idempotent=idempotent))
         run_id = answer["data"]["run_id"]
@@ -59,7 +69,7 @@ async def test_kill_9_loses_nothing_starts_nothing_twice_and_invents_no_outcome(
             mark = sum(read(ledger)[1].values()) + chance.randrange(4, 14)
             await server.until(lambda mark=mark: sum(read(ledger)[1].values()) >= mark, 5)
             await server.kill()
-            server = await Daemon.start(tmp_path / "data")
+            server = await Daemon.start(tmp_path / "data", *flags)
         tasks = await finish(server, run_id)
         _, events = await server.get(
             f"/api/dag/events?run_id={run_id}&event=attempt_end&limit=1000"
