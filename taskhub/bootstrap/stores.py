@@ -12,7 +12,8 @@ from taskhub.adapters.lock import locked
 from taskhub.adapters.memory import MemoryStores
 from taskhub.adapters.sqlite import open_sqlite
 from taskhub.bootstrap.machine import node_id
-from taskhub.config import Config, without_password
+from taskhub.config import Config
+from taskhub.domain.redaction import without_password
 from taskhub.errors import ConfigError, UnavailableError
 from taskhub.ports.accounts import AccountStore, AuditStore
 from taskhub.ports.clock import Clock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from taskhub.config.addresses import without_password
 from taskhub.config.render import sample, to_toml
 from taskhub.config.sections import (
     Auth,
@@ -30,5 +29,4 @@ __all__ = [
     "load",
     "sample",
     "to_toml",
-    "without_password",
 ]

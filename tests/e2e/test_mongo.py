@@ -43,7 +43,7 @@ async def start(tmp_path, mongod):
 
 async def until(condition, seconds=SOON_S):
     async with asyncio.timeout(seconds):
-        while not (found := await condition()):
+        while not (found := await condition()):  # noqa: ASYNC110  # of other processes
             await asyncio.sleep(0.05)
     return found
 

@@ -30,6 +30,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from taskhub.domain.redaction import without_password
 from taskhub.errors import ConfigError, UnavailableError
 
 __all__ = [
@@ -249,7 +250,7 @@ def _client(url: str, default_database: str) -> tuple[Any, Any]:
             )
             return client, client.get_default_database(default_database)
     except (ConfigurationError, InvalidURI, InvalidName, UserWarning, ValueError) as error:
-        raise ConfigError(f"store.url: {error}") from None
+        raise ConfigError(f"store.url: {without_password(str(error))}") from None
 
 
 async def _call(seconds: float, make: Callable[[], Awaitable[T]]) -> T:
@@ -271,7 +272,7 @@ def _translate(error: PyMongoError) -> Exception:
         if error.code in MISTAKES or isinstance(error, BSONError):
             return error
     said = str(error).partition(" (configured")[0].partition(", full error")[0]
-    return UnavailableError(f"MongoDB: {said[:300]}")
+    return UnavailableError(f"MongoDB: {without_password(said)[:300]}")
 
 
 def _projection(fields: Sequence[str]) -> Mapping[str, int] | None:
