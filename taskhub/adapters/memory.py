@@ -18,6 +18,7 @@ from taskhub.ports.accounts import Account
 from taskhub.ports.store import (
     Batch,
     EventQuery,
+    LogHead,
     Page,
     RunQuery,
     RunRow,
@@ -217,6 +218,10 @@ class MemoryLogStore:
         ]
         return sorted(found, key=lambda chunk: chunk.id)[:limit]
 
+    async def heads(self, after: int, limit: int) -> Sequence[LogHead]:
+        heads = sorted(_head(list(chunks.values())) for chunks in self._chunks.values())
+        return [head for head in heads if head.ord > after][:limit]
+
     async def expire(
         self, before_ms: int, max_bytes: int, limit: int = 100, keep: Collection[str] = ()
     ) -> int:
@@ -240,6 +245,16 @@ class MemoryLogStore:
     def _lines(self, pair: tuple[str, str], from_seq: int = 1) -> Iterable[LogRecord]:
         chunks = self._chunks.get(pair, {})
         return (line for seq in sorted(chunks) for line in chunks[seq].records(from_seq))
+
+
+def _head(chunks: Sequence[LogChunk]) -> LogHead:
+    return LogHead(
+        ord=min(chunk.id for chunk in chunks),
+        task_id=chunks[0].task_id,
+        run_id=chunks[0].run_id,
+        lines=sum(chunk.count for chunk in chunks),
+        last_seq=max(chunk.last_seq for chunk in chunks),
+    )
 
 
 class MemoryAccountStore:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from taskhub.domain.log import Level, LogRecord, LogSegment, Stream
-from taskhub.ports.store import LogStore
+from taskhub.ports.store import LogHead, LogStore
 from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, Stores, chunk, segment
 
 
@@ -22,6 +22,7 @@ class LogStoreContract:
         assert list(await stores.logs.read("t", "r", 1, 10)) == []
         assert list(await stores.logs.read_task("t", 1, 10)) == []
         assert list(await stores.logs.chunks("r", 0, 10)) == []
+        assert list(await stores.logs.heads(0, 10)) == []
         await stores.logs.append([])
 
     async def test_a_chunk_comes_back_as_it_was(self, stores: Stores) -> None:
@@ -190,6 +191,39 @@ class LogStoreContract:
         found = [(p, r.seq) for p, r in await stores.logs.read_task("t", 1, 10)]
         assert found == [(1, 3), (2, 4)]
         assert await stores.logs.last_seq("t", "r") == 4
+
+    async def test_heads_say_what_is_stored_of_each_task_of_each_run(self, stores: Stores) -> None:
+        chunks = [
+            chunk(10, 1, ["a", "b"], run="r9"), chunk(20, 1, ["x"], run="r1"),
+            chunk(30, 1, ["y"], run="r1", task="u"), chunk(40, 3, ["c"], run="r9"),
+        ]  # fmt: skip
+        for one in (*chunks, *chunks):
+            await stores.logs.append([one])
+        assert list(await stores.logs.heads(0, 10)) == [
+            LogHead(10, "t", "r9", 3, 3),
+            LogHead(20, "t", "r1", 1, 1),
+            LogHead(30, "u", "r1", 1, 1),
+        ]
+
+    async def test_heads_come_in_pages_by_ord(self, stores: Stores) -> None:
+        pairs = [(i, f"t{i % 7}", f"r{100 - i}") for i in range(1, 51)]
+        await stores.logs.append([chunk(i, 1, ["x"], task=t, run=r) for i, t, r in pairs])
+        seen: list[LogHead] = []
+        while page := await stores.logs.heads(seen[-1].ord if seen else 0, 8):
+            assert len(page) <= 8
+            seen += page
+        assert [(head.ord, head.task_id, head.run_id) for head in seen] == pairs
+        assert list(await stores.logs.heads(INT64_MAX, 10)) == []
+
+    async def test_a_head_goes_with_its_lines_and_comes_again_with_new_ones(
+        self, stores: Stores
+    ) -> None:
+        await stores.logs.append([chunk(1, 1, ["a", "b"]), chunk(2, 1, ["k"], task="u")])
+        assert await stores.logs.expire(T0 + 1, INT64_MAX, limit=1) == 1
+        (left,) = await stores.logs.heads(0, 10)
+        gone = "t" if left.task_id == "u" else "u"
+        await stores.logs.append([chunk(3, 3, ["c"], task=gone, ts_ms=T0 + 2)])
+        assert list(await stores.logs.heads(0, 10)) == [left, LogHead(3, gone, "r", 1, 3)]
 
 
 async def fill(store: LogStore, count: int, step: int) -> list[str]:

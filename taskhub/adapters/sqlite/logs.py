@@ -10,6 +10,7 @@ from typing import Any, Final
 from taskhub.adapters.sqlite.database import Database
 from taskhub.adapters.sqlite.rows import decode_json, encode_json, fetch, insert, select
 from taskhub.domain.log import Level, LogChunk, LogRecord, LogSegment, Stream
+from taskhub.ports.store import LogHead
 
 COLUMNS: Final = "id, run_id, task_id, first_seq, count, size, ts_ms, meta, text"
 INSERT_CHUNKS: Final = insert(
@@ -54,6 +55,10 @@ OF_RUN: Final = select(
     ORDER BY id LIMIT :limit""",
 )
 OF_TASK: Final = select(COLUMNS, f"FROM {LINES} AND id > :after ORDER BY first_seq LIMIT :limit")
+HEADS: Final = select(
+    "ord, task_id, run_id, lines, last_seq",
+    "FROM heads INDEXED BY heads_ord WHERE ord > :after ORDER BY ord LIMIT :limit",
+)
 
 OLDEST: Final = select(
     "last_ms, bytes, run_id, task_id",
@@ -126,6 +131,12 @@ class SqliteLogStore:
         values = {"run_id": run_id, "task_id": task_id, "after": after_id, "limit": limit}
         return await self._database.read(
             lambda c: sorted(map(_from_row, fetch(c, query, values)), key=lambda chunk: chunk.id)
+        )
+
+    async def heads(self, after: int, limit: int) -> Sequence[LogHead]:
+        values = {"after": after, "limit": limit}
+        return await self._database.read(
+            lambda c: sorted(LogHead(*row) for row in fetch(c, HEADS, values))
         )
 
     async def expire(

@@ -74,10 +74,16 @@ async def test_lookups_of_runs(stores, text):
     assert scans(await plan(stores.runs, text, values)) == []
 
 
-@pytest.mark.parametrize("text", [logs.READ, logs.READ_TASK, logs.OF_RUN, logs.OF_TASK])
+@pytest.mark.parametrize("text", [logs.READ, logs.READ_TASK, logs.OF_RUN, logs.OF_TASK, logs.HEADS])
 async def test_lookups_of_lines(stores, text):
     steps = await plan(stores.logs, text, VALUES)
     assert scans(steps) == [], steps
+
+
+async def test_heads_come_in_their_order_without_sorting(stores):
+    steps = await plan(stores.logs, logs.HEADS, VALUES)
+    assert any("INDEX heads_ord (ord>?)" in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
 @pytest.mark.parametrize("text", [expiry.UNLIST, *expiry.SWEEPS])
