@@ -19,6 +19,8 @@ from taskhub.ports.store import (
     Batch,
     EventQuery,
     LogHead,
+    NumberedQuery,
+    NumberedTask,
     Page,
     RunQuery,
     RunRow,
@@ -41,12 +43,15 @@ class MemoryRunStore:
         self._events: dict[str, dict[int, Event]] = {}
         self._outputs: dict[int, Output] = {}
         self._epochs: dict[str, int] = {}
+        self._last_number = 0
 
     async def commit(self, batch: Batch) -> None:
         new = [(header, dag) for header, dag in batch.new_runs if header.run_id not in self._runs]
         self._check_keys(header for header, _ in new)
         for header, dag in new:
             self._add(header, dag)
+        numbers = (header.number for header, _ in batch.new_runs)
+        self._last_number = max(self._last_number, batch.last_number, *numbers)
         for run in batch.runs:
             if row := self._runs.get(run.run_id):
                 self._runs[run.run_id] = replace(row, state=run)
@@ -82,6 +87,9 @@ class MemoryRunStore:
         ords = (row.header.ord for row in self._runs.values())
         events = (event.id for events in self._events.values() for event in events.values())
         return max((*ords, *self._tasks, *events), default=0)
+
+    async def last_number(self) -> int:
+        return self._last_number
 
     async def open_epoch(self, boot_id: str, now_ms: int) -> int:  # noqa: ARG002  # kept by others
         return self._epochs.setdefault(boot_id, len(self._epochs) + 1)
@@ -120,6 +128,14 @@ class MemoryRunStore:
         ]
         return _newest(rows, lambda row: row.state.id, limit, before)
 
+    async def numbered(
+        self, query: NumberedQuery, limit: int, before: int | None = None
+    ) -> Page[NumberedTask]:
+        headers = (row.header for row in self._runs.values() if row.header.number)
+        tasks = (NumberedTask(header=h, task=self._tasks[h.first_task_id]) for h in headers)
+        rows = [task for task in tasks if _task_matches(query, task)]
+        return _newest(rows, lambda task: task.header.number, limit, before)
+
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         stored = (event for events in self._events.values() for event in events.values())
         rows = [event for event in stored if _event_matches(query, event)]
@@ -153,6 +169,14 @@ def _run_matches(query: RunQuery, row: RunRow) -> bool:
         query.run_id in {None, row.header.run_id}
         and (query.name is None or query.name.casefold() in row.header.name.casefold())
         and _is_within(row.state.start_ts_ms, query.start_ts_ms, query.end_ts_ms)
+    )
+
+
+def _task_matches(query: NumberedQuery, task: NumberedTask) -> bool:
+    return (
+        query.number in {None, task.header.number}
+        and query.status in {None, task.task.state.status}
+        and (query.name is None or query.name.casefold() in task.header.name.casefold())
     )
 
 

@@ -17,6 +17,8 @@ from taskhub.errors import UnavailableError
 from taskhub.ports.store import (
     Batch,
     EventQuery,
+    NumberedQuery,
+    NumberedTask,
     Page,
     RunQuery,
     RunRow,
@@ -90,6 +92,9 @@ class FaultyRunStore:
     async def last_id(self) -> int:
         return await self._call("last_id", self.inner.last_id)
 
+    async def last_number(self) -> int:
+        return await self._call("last_number", self.inner.last_number)
+
     async def open_epoch(self, boot_id: str, now_ms: int) -> int:
         return await self._call("open_epoch", partial(self.inner.open_epoch, boot_id, now_ms))
 
@@ -115,6 +120,11 @@ class FaultyRunStore:
         self, query: TaskQuery, limit: int, before: int | None = None
     ) -> Page[TaskRow]:
         return await self._call("task_runs", partial(self.inner.task_runs, query, limit, before))
+
+    async def numbered(
+        self, query: NumberedQuery, limit: int, before: int | None = None
+    ) -> Page[NumberedTask]:
+        return await self._call("numbered", partial(self.inner.numbered, query, limit, before))
 
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         return await self._call("events", partial(self.inner.events, query, limit, before))

@@ -17,6 +17,7 @@ from taskhub.errors import NotFoundError
 from taskhub.ports.accounts import Account
 from taskhub.testing.faults import Fault, FaultyRunStore
 from taskhub.testing.log_store_contract import LogStoreContract
+from taskhub.testing.numbered_contract import NumberedContract
 from taskhub.testing.run_expiry_contract import RunExpiryContract
 from taskhub.testing.run_list_contract import RunListContract
 from taskhub.testing.run_store_contract import RunCommitContract
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-class RunStoreContract(RunCommitContract, RunListContract, RunExpiryContract):
+class RunStoreContract(RunCommitContract, RunListContract, NumberedContract, RunExpiryContract):
     """What every `RunStore` has to do; uses `stores.runs`."""
 
 

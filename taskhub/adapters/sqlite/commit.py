@@ -24,10 +24,10 @@ TASK_STATE: Final = (
 )
 RUN_HEADER: Final = (
     "ord, run_id, name, folded, source, created_ms, first_task_id, owner, parent_run_id, "
-    "unique_key, dag, total"
+    "unique_key, dag, total, number"
 )
 INSERT_RUNS: Final = insert("runs", f"{RUN_HEADER}, {RUN_STATE}")
-INSERT_TASKS: Final = insert("task_runs", f"id, run_id, task_id, name, spec, {TASK_STATE}")
+INSERT_TASKS: Final = insert("task_runs", f"id, run_id, task_id, name, spec, number, {TASK_STATE}")
 INSERT_EVENTS: Final = insert(
     "events",
     "id, run_id, seq, ts_ms, name, task_id, extra",
@@ -40,6 +40,8 @@ PUT_OUTPUTS: Final = insert(
     "id, stdout, stderr",
     "ON CONFLICT (id) DO UPDATE SET stdout = excluded.stdout, stderr = excluded.stderr",
 )
+RAISE_NUMBER: Final = """INSERT INTO sequences (name, value) VALUES ('number', ?)
+    ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"""
 KNOWN_RUNS: Final = select(
     "run_id, unique_key",
     """FROM runs WHERE run_id IN (SELECT value FROM json_each(?1))
@@ -59,6 +61,8 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     new = _unknown(connection, batch.new_runs) if batch.new_runs else []
     if new:
         _insert_runs(connection, new, runs, tasks)
+    if number := max(batch.last_number, *(header.number for header, _ in batch.new_runs), 0):
+        connection.execute(RAISE_NUMBER, (number,))
     UPDATE_RUNS.execute(connection, [(run.run_id, *_run_state(run)) for run in runs.values()])
     UPDATE_TASKS.execute(connection, [(task.id, *_task_state(task)) for task in tasks.values()])
     outputs = [(each.id, each.output.stdout, each.output.stderr) for each in batch.outputs]
@@ -98,7 +102,7 @@ def _insert_runs(
         for i, spec in enumerate(dag.tasks, header.first_task_id):
             state = PENDING if (task := tasks.pop(i, None)) is None else _task_state(task)
             text = encode_json(spec).decode()
-            task_rows.append((i, header.run_id, spec.id, spec.name, text, *state))
+            task_rows.append((i, header.run_id, spec.id, spec.name, text, header.number, *state))
     INSERT_RUNS.execute(connection, run_rows)
     INSERT_TASKS.execute(connection, task_rows)
 
@@ -120,6 +124,7 @@ def _header_row(header: RunHeader, dag: DagSpec) -> tuple[Any, ...]:
         header.unique_key,
         to_text(replace(dag, tasks=()).to_json()),
         len(dag.tasks),
+        header.number,
     )
 
 

@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 RUN_COLUMNS: Final = (
     "ord, run_id, name, source, created_ms, first_task_id, owner, parent_run_id, unique_key, "
-    "total, status, start_ts_ms, end_ts_ms, success_count, failed_count, skipped_count, message"
+    "total, number, status, start_ts_ms, end_ts_ms, success_count, failed_count, skipped_count, "
+    "message"
 )
 TASK_COLUMNS: Final = (
     "id, run_id, task_id, status, attempt, exit_code, duration_ms, message, start_ts_ms, "
@@ -145,8 +146,9 @@ def to_run(row: Sequence[Any]) -> RunRow:
         owner=row[6],
         parent_run_id=row[7],
         unique_key=row[8],
+        number=row[10],
     )
-    state = RunUpdate(row[1], RunStatus(row[10]), *row[11:])
+    state = RunUpdate(row[1], RunStatus(row[11]), *row[12:])
     return RunRow(header=header, total=row[9], state=state)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from taskhub.adapters.sqlite import lists
+from taskhub.adapters.sqlite import lists, numbered
 from taskhub.adapters.sqlite.commit import write_batch
 from taskhub.adapters.sqlite.database import Database
 from taskhub.adapters.sqlite.expiry import expire
@@ -18,7 +18,17 @@ from taskhub.domain.event import Event
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader
 from taskhub.errors import NotFoundError, UnavailableError
-from taskhub.ports.store import Batch, EventQuery, Page, RunQuery, RunRow, TaskQuery, TaskRow
+from taskhub.ports.store import (
+    Batch,
+    EventQuery,
+    NumberedQuery,
+    NumberedTask,
+    Page,
+    RunQuery,
+    RunRow,
+    TaskQuery,
+    TaskRow,
+)
 
 OUTPUTS: Final = select(
     "id, stdout, stderr", "FROM outputs WHERE id IN (SELECT value FROM json_each(?))"
@@ -26,6 +36,9 @@ OUTPUTS: Final = select(
 LAST_ID: Final = """SELECT max(
     coalesce((SELECT max(ord) FROM runs), 0), coalesce((SELECT max(id) FROM task_runs), 0),
     coalesce((SELECT max(id) FROM events), 0))"""
+
+LAST_NUMBER: Final = """SELECT coalesce(
+    (SELECT value FROM sequences WHERE name = 'number'), 0)"""
 
 
 class SqliteRunStore:
@@ -52,6 +65,9 @@ class SqliteRunStore:
 
     async def last_id(self) -> int:
         return await self._database.read(lambda c: int(c.execute(LAST_ID).fetchone()[0]))
+
+    async def last_number(self) -> int:
+        return await self._database.read(lambda c: int(c.execute(LAST_NUMBER).fetchone()[0]))
 
     async def open_epoch(self, boot_id: str, now_ms: int) -> int:
         def write(connection: sqlite3.Connection) -> int:
@@ -111,6 +127,14 @@ class SqliteRunStore:
         text, values = lists.tasks_query(query, limit, before)
         return await self._database.read(
             lambda c: lists.page(fetch(c, text, values), limit, lists.to_task)
+        )
+
+    async def numbered(
+        self, query: NumberedQuery, limit: int, before: int | None = None
+    ) -> Page[NumberedTask]:
+        text, values = numbered.query(query, limit, before)
+        return await self._database.read(
+            lambda c: lists.page(fetch(c, text, values), limit, numbered.to_numbered)
         )
 
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:

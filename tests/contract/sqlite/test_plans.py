@@ -6,9 +6,10 @@ from itertools import product
 
 import pytest
 
-from taskhub.adapters.sqlite import commit, expiry, lists, logs, open_sqlite, runs
+from taskhub.adapters.sqlite import commit, expiry, lists, logs, numbered, open_sqlite, runs
 from taskhub.domain.event import EventName
-from taskhub.ports.store import EventQuery, RunQuery, TaskQuery
+from taskhub.domain.task import Status
+from taskhub.ports.store import EventQuery, NumberedQuery, RunQuery, TaskQuery
 from taskhub.testing.store_samples import T0
 
 VALUES = {"run_id": "r", "task_id": "t", "after": 1, "from": 1, "limit": 10, "before": 5}
@@ -28,7 +29,7 @@ async def plan(store, text: str, values=()) -> list[str]:
 
 def scans(steps: list[str]) -> list[str]:
     """Return the steps that walk a table, those over a query's own results left out."""
-    tables = ("runs", "task_runs", "events", "outputs", "chunks", "heads", "c", "e", "t", "o")
+    tables = ("runs", "task_runs", "events", "outputs", "chunks", "heads", "c", "e", "t", "o", "r")
     return [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
 
 
@@ -53,6 +54,25 @@ async def test_lists_of_task_runs(stores):
         expected = ["SCAN task_runs"] if (run_id, name, before) == (None, None, None) else []
         assert scans(steps) == expected, (query, steps)
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+async def test_lists_of_simple_tasks(stores):
+    for status, name, number, before in product(
+        (None, Status.PENDING), (None, "n"), (None, 3), (None, 5)
+    ):
+        query = NumberedQuery(status=status, name=name, number=number)
+        steps = await plan(stores.runs, *numbered.query(query, 10, before))
+        assert not any("TEMP B-TREE" in step for step in steps), (query, steps)
+        assert scans(steps) == [], (query, steps)
+        is_walk_by_status = any("task_runs_number (status=?" in step for step in steps)
+        assert is_walk_by_status == (status is not None and number is None), (query, steps)
+        if number is not None:
+            assert sum("runs_number (number=?" in step for step in steps) == 2, (query, steps)
+
+
+async def test_the_number_of_a_simple_task_is_looked_up(stores):
+    steps = await plan(stores.runs, runs.LAST_NUMBER)
+    assert any("SEARCH sequences USING PRIMARY KEY" in step for step in steps), steps
 
 
 async def test_lists_of_events(stores):
