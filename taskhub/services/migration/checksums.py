@@ -121,10 +121,8 @@ async def parts_of_run(side: Side, row: RunRow) -> Mapping[Kind, Part]:
 async def part_of_lines(side: Side, head: LogHead, last_seq: int) -> Part:
     """Read the lines of a task up to a number; how they are divided into chunks does not count."""
     lines = Sum((head.task_id, head.run_id))
-    async for chunk in side.chunks(head):
+    async for chunk in side.chunks(head, last_seq):
         _add_lines(lines, chunk, last_seq)
-        if chunk.last_seq >= last_seq:
-            break
     return lines.part
 
 

@@ -62,12 +62,12 @@ class Copy:
         await self._people(now_ms)
 
     async def _runs(self) -> None:
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter({Kind.RUNS: 0})
         load = _Load(self._target)
         async for row in self._source.runs():
             if row.header.ord not in self._found.runs:
-                await self._run(row, load, counts)
                 counts[Kind.RUNS] += 1
+                await self._run(row, load, counts)
                 self._listener.progress(Phase.RUNS, counts, over=False)
         await load.send()
         await self._target.commit(Batch(last_number=await self._source.last_number()))
@@ -129,7 +129,7 @@ class Copy:
     async def _missing_chunks(self) -> AsyncIterator[LogChunk]:
         async for head in self._source.heads():
             if head.ord not in self._found.heads:
-                async for chunk in self._source.chunks(head):
+                async for chunk in self._source.chunks(head, head.last_seq):
                     yield chunk
 
     async def _people(self, now_ms: int) -> None:

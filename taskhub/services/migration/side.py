@@ -152,10 +152,10 @@ class Side:
                 yield head
             after = page[-1].ord
 
-    async def chunks(self, head: LogHead) -> AsyncIterator[LogChunk]:
-        """Yield the lines of one task of one run, in order."""
+    async def chunks(self, head: LogHead, until_seq: int) -> AsyncIterator[LogChunk]:
+        """Yield the lines of one task of one run in order, at least up to a number."""
         after = last_seq = 0
-        while last_seq < head.last_seq:
+        while last_seq < until_seq:
             ask = partial(self._logs.chunks, head.run_id, after, CHUNKS, head.task_id)
             page = await self._ask(ask)
             if not page:

@@ -86,10 +86,11 @@ async def _runs(source: Side, target: Side, found: Found, listener: Listener) ->
 
 async def _is_part(source: Side, target: Side, run_id: str) -> bool:
     """Whether the source has every event that the target has of a run."""
+    is_part = True
     async for ours, theirs in pair_events(source, target, run_id):
         if theirs is not None and (ours is None or encode(ours) != encode(theirs)):
-            return False
-    return True
+            is_part = False
+    return is_part
 
 
 async def _lines(source: Side, target: Side, found: Found, listener: Listener) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from taskhub import __version__
+from taskhub.cli import migrate
 from taskhub.config import Config, load, to_toml
 from taskhub.errors import ConfigError
 from taskhub.logconfig import configure
@@ -58,6 +59,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             print(to_toml(config), end="")
             return 0
         configure(config.log.level, config.log.format)
+        if options.command == "migrate":
+            from taskhub.bootstrap.migration import migrate_between  # noqa: PLC0415  # as below
+
+            return asyncio.run(migrate.run(options, config, migrate_between))
         from taskhub.bootstrap import serve  # noqa: PLC0415  # --version need not wait for Tornado
 
         return asyncio.run(run(config, serve))
@@ -83,7 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--dev", action="store_true", help="admin/123456 may log in; loopback only")
     add("--print-config", action="store_true", help="print the settings in force, and exit")
     add("--version", action="version", version=f"TaskHub {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_command(commands, "migrate", migrate.HELP, migrate.DESCRIPTION, migrate.add_arguments)
     return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    help_: str,
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """Add a command; the flags that say which server is meant may stand behind it, too."""
+    parser = commands.add_parser(name, help=help_, description=description, allow_abbrev=False)
+    for flag, what in (("--config", "FILE"), ("--data-dir", "DIR")):
+        parser.add_argument(flag, metavar=what, default=argparse.SUPPRESS, help="as above")
+    add_arguments(parser)
 
 
 def _config(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
