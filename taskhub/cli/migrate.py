@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from taskhub.config import Config
-from taskhub.errors import ConflictError, UnavailableError
+from taskhub.errors import ConflictError, SupersededError, UnavailableError
 
 if TYPE_CHECKING:
     from taskhub.services.migration import KindReport, Listener
@@ -27,6 +27,8 @@ directory, or "sqlite:/folder". The source is only read. Whatever ends this earl
 goes on where it was."""
 GO_ON: Final = "what was copied stays; the same command goes on from there"
 EMPTY_IT: Final = "the target is no faithful copy: empty it and run the command again"
+EMPTY_NEEDED: Final = "give it an empty target, or one that an earlier call began to fill"
+SAME: Final = "The target holds the same as the source."
 UNCHANGED: Final = "Nothing was changed at the source."
 
 
@@ -79,9 +81,9 @@ async def _run(options: argparse.Namespace, config: Config, between: Between) ->
     try:
         reports = await between(options.source, options.target, config, printer)
     except ConflictError as error:
-        _complain(str(error), "nothing was written; give it an empty target")
+        _complain(str(error), EMPTY_NEEDED)
         return 2
-    except UnavailableError as error:
+    except (UnavailableError, SupersededError) as error:
         _complain(str(error), GO_ON)
         return 1
     print("\n".join(table(reports)))
@@ -95,6 +97,7 @@ def _judge(reports: Sequence[KindReport]) -> int:
     if differing:
         _complain(EMPTY_IT)
         return 1
+    print(SAME)
     return 0
 
 

@@ -10,7 +10,7 @@ from taskhub.services.migration import KindReport, Phase
 
 EVERY_MS: Final = 5000
 NOTHING: Final = {Phase.COMPARE: "the target is empty"}
-WIDTHS: Final = (9, 15, 15)
+WIDTHS: Final = (11, 13, 15)
 
 
 class Printer:

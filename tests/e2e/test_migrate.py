@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from contextlib import contextmanager
 
-from tests.e2e.test_daemon import ENVIRON, LAUNCHER, call, login, stopped, url_of
+from tests.e2e.test_daemon import ENVIRON, ROOT, call, login, stopped, url_of
 
+PROGRAM = (sys.executable, "-m", "taskhub")
 DAG = {
     "name": "moved \u2028 🦊",
     "tasks": [
@@ -21,11 +23,12 @@ DAG = {
 def served(data_dir):
     """Run a server; yields its process and its URL."""
     process = subprocess.Popen(
-        [LAUNCHER, "--port", "0", "--data-dir", data_dir],
+        [*PROGRAM, "--port", "0", "--data-dir", data_dir],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        cwd=ROOT,
         env=ENVIRON,
     )
     with process:
@@ -36,17 +39,10 @@ def served(data_dir):
 
 
 def migrated(source, target):
+    stores = ("--from", "sqlite:", "--to", f"sqlite:{target}")
     return subprocess.run(
-        [
-            LAUNCHER,
-            "migrate",
-            "--data-dir",
-            source,
-            "--from",
-            "sqlite:",
-            "--to",
-            f"sqlite:{target}",
-        ],
+        [*PROGRAM, "migrate", "--data-dir", source, *stores],
+        cwd=ROOT,
         env=ENVIRON,
         capture_output=True,
         text=True,
@@ -78,7 +74,9 @@ def test_a_server_on_the_copy_answers_as_the_one_before(tmp_path):
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
     assert rows["runs"][:2] == ["3", "3"]
     assert rows["lines"][:2] == ["9,006", "9,006"]
-    assert done.stdout.endswith("\nNothing was changed at the source.\n")
+    assert done.stdout.endswith(
+        "\nThe target holds the same as the source.\nNothing was changed at the source.\n"
+    )
 
     with served(target) as (process, url):
         assert not (target / "admin-password").exists()

@@ -14,7 +14,7 @@ from taskhub.bootstrap.migration import place
 from taskhub.cli import main, migrate
 from taskhub.cli.migration_text import Printer, table
 from taskhub.config import Config
-from taskhub.errors import ConfigError, ConflictError, UnavailableError
+from taskhub.errors import ConfigError, ConflictError, SupersededError, UnavailableError
 from taskhub.services.migration import Kind, KindReport, Phase, Tally
 from taskhub.testing.clock import FakeClock
 
@@ -56,6 +56,7 @@ def test_a_copy_that_is_the_same_ends_with_a_table_and_success(capsys):
         "kind              source         target   checksum       same",
         "runs               1,200          1,200   800000000000   yes",
         "lines                  0              0   000000000000   yes",
+        migrate.SAME,
         UNCHANGED.strip(),
     ]
     assert output.err == ""
@@ -71,13 +72,12 @@ def test_a_copy_that_differs_names_what_does_and_fails(capsys):
     ]
 
 
-def test_a_store_that_stays_away_ends_it_and_the_next_goes_on(capsys):
-    assert ended(raising(UnavailableError("the target stays away: gone"))) == 1
+@pytest.mark.parametrize("error", [UnavailableError, SupersededError])
+def test_a_store_that_is_away_or_taken_over_ends_it_and_the_next_goes_on(capsys, error):
+    assert ended(raising(error("gone"))) == 1
     output = capsys.readouterr()
     assert output.out == UNCHANGED
-    assert output.err == (
-        f"taskhub-server: the target stays away: gone\ntaskhub-server: {migrate.GO_ON}\n"
-    )
+    assert output.err == f"taskhub-server: gone\ntaskhub-server: {migrate.GO_ON}\n"
 
 
 def test_a_target_of_somebody_else_is_refused(capsys):

@@ -24,14 +24,15 @@ async def migrate(
     """Copy all that the source holds, read the target again, and return a report of every kind.
 
     Nobody else may write to either store meanwhile; the source is only read. Raises `ConflictError`
-    before anything is written if the target holds what the source does not, and `UnavailableError`
-    if a store stays away: the same call then goes on where this one ended.
+    before anything is written if the target holds what the source does not, `UnavailableError` if a
+    store stays away, and `SupersededError` if a server took one over: the same call then goes on.
     """
     now_ms = clock.now_ms()
     here = Side("source", source, clock, listener)
     there = Side("target", target, clock, listener)
     found = await survey(here, there, listener, now_ms)
     if found.foreign.count:
-        raise ConflictError(f"the target holds what the source does not: {found.foreign}")
+        reason = f"the target holds what the source does not: {found.foreign}"
+        raise ConflictError(f"{reason}; nothing was written")
     await Copy(here, there, found, listener).everything(now_ms)
     return await verify(here, there, listener, clock.now_ms())

@@ -36,7 +36,7 @@ class Kind(StrEnum):
     TOKENS = "tokens"
     REVOKED = "revoked"
     AUDIT = "audit"
-    NUMBER = "number"
+    NUMBER = "last number"
 
 
 OF_RUNS: Final = (Kind.RUNS, Kind.TASKS, Kind.OUTPUTS, Kind.EVENTS)

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Final
 
 from taskhub.domain.audit import AuditEntry
+from taskhub.domain.event import EventName
 from taskhub.domain.log import LogChunk
 from taskhub.ports.store import Batch, RunRow, TaskOutput
 from taskhub.services.migration.checksums import Kind, encode
@@ -15,8 +16,9 @@ from taskhub.services.migration.listening import Listener, Phase
 from taskhub.services.migration.side import ENTRIES, Side
 from taskhub.services.migration.survey import Found
 
-COMMIT_BYTES: Final = 4 << 20
-ROW_BYTES: Final = 512
+COMMIT_SIZE: Final = 4 << 20
+"""Characters in one commit, unless a single row has more."""
+ROW_SIZE: Final = 512
 """What a row counts beside its text, so that a commit has at most 8,192 rows."""
 
 
@@ -26,21 +28,21 @@ class _Load:
     def __init__(self, target: Side) -> None:
         self._target = target
         self._batch = Batch()
-        self._bytes = 0
+        self._size = 0
 
     async def room_for(self, size: int) -> Batch:
-        """Return the batch that the next row of so many bytes goes into."""
-        size += ROW_BYTES
-        if self._bytes and self._bytes + size > COMMIT_BYTES:
+        """Return the batch that the next row of such a size goes into."""
+        size += ROW_SIZE
+        if self._size and self._size + size > COMMIT_SIZE:
             await self.send()
-        self._bytes += size
+        self._size += size
         return self._batch
 
     async def send(self) -> None:
         """Commit what there is."""
-        if self._bytes:
+        if self._size:
             await self._target.commit(self._batch)
-        self._batch, self._bytes = Batch(), 0
+        self._batch, self._size = Batch(), 0
 
 
 class Copy:
@@ -76,7 +78,7 @@ class Copy:
 
     async def _run(self, row: RunRow, load: _Load, counts: Counter[str]) -> None:
         header, dag = await self._source.load(row.header.run_id)
-        batch = await load.room_for(sum(len(encode(task)) + ROW_BYTES for task in dag.tasks))
+        batch = await load.room_for(sum(len(encode(task)) + ROW_SIZE for task in dag.tasks))
         batch.new_runs.append((header, dag))
         batch.runs.append(row.state)
         async for task in self._source.tasks(header.run_id):
@@ -103,8 +105,9 @@ class Copy:
         last = 0
         for run_id in await self._source.active():
             async for event in self._source.events(run_id):
-                epoch = event.extra.get("epoch", 0)
-                last = max(last, epoch if isinstance(epoch, int) else 0)
+                epoch = event.extra.get("epoch")
+                if event.name is EventName.ATTEMPT_START and isinstance(epoch, int):
+                    last = max(last, epoch)
         for number in count(1):
             if not last or await self._target.open_epoch(f"migrated/{number}") >= last:
                 return
@@ -114,8 +117,8 @@ class Copy:
         chunks: list[LogChunk] = []
         size = 0
         async for chunk in self._missing_chunks():
-            more = chunk.size + ROW_BYTES * len(chunk.segments)
-            if chunks and size + more > COMMIT_BYTES:
+            more = chunk.size + ROW_SIZE * len(chunk.segments)
+            if chunks and size + more > COMMIT_SIZE:
                 await self._target.append_chunks(chunks)
                 chunks, size = [], 0
             chunks.append(chunk)
