@@ -21,7 +21,7 @@ def locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             pid = os.read(lock, 20).decode().strip() or "unknown"
             message = f"{directory} is in use by another TaskHub server (pid {pid})"
-            raise ConfigError(message) from None
+            raise ConfigError(f"{message}; stop it first") from None
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
         yield

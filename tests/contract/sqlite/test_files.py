@@ -171,7 +171,8 @@ async def test_an_unknown_sync_is_refused(tmp_path):
 async def test_a_second_server_is_refused_until_the_first_is_gone(tmp_path):
     async with open_sqlite(tmp_path):
         message = await refusal(tmp_path)
-        assert message == f"{tmp_path} is in use by another TaskHub server (pid {os.getpid()})"
+        used = f"{tmp_path} is in use by another TaskHub server (pid {os.getpid()})"
+        assert message == f"{used}; stop it first"
     async with open_sqlite(tmp_path):
         pass
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from taskhub import __version__
+from taskhub.cli import migrate
 from taskhub.config import Config, load, to_toml
 from taskhub.errors import ConfigError
 from taskhub.logconfig import configure
@@ -50,14 +51,21 @@ Serve = Callable[[Config], AbstractAsyncContextManager[Served]]
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run the server until it is told to stop; return the exit code."""
-    options = _parser().parse_args(argv)
+    """Run the server until it is told to stop, or a command; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    is_migration = arguments[:1] == ["migrate"]
+    parser = _migrate_parser() if is_migration else _parser()
+    options = parser.parse_args(arguments[1:] if is_migration else arguments)
     try:
         config = _config(options, os.environ if environ is None else environ)
         if options.print_config:
             print(to_toml(config), end="")
             return 0
         configure(config.log.level, config.log.format)
+        if is_migration:
+            from taskhub.bootstrap.migration import migrate_between  # noqa: PLC0415  # as below
+
+            return asyncio.run(migrate.run(options, config, migrate_between))
         from taskhub.bootstrap import serve  # noqa: PLC0415  # --version need not wait for Tornado
 
         return asyncio.run(run(config, serve))
@@ -71,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="A self-hosted job server: DAGs over REST, live logs over WebSocket.",
-        epilog="Every setting, its variable and its default: docs/settings.md.",
+        epilog=f"`{PROGRAM} migrate --help`: {migrate.HELP}. "
+        "Every setting, its variable and its default: docs/settings.md.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -83,6 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--dev", action="store_true", help="admin/123456 may log in; loopback only")
     add("--print-config", action="store_true", help="print the settings in force, and exit")
     add("--version", action="version", version=f"TaskHub {__version__}")
+    return parser
+
+
+def _migrate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} migrate", description=migrate.DESCRIPTION, allow_abbrev=False
+    )
+    migrate.add_arguments(parser)
+    parser.add_argument("--config", metavar="FILE", help="settings file, as the server takes it")
+    parser.add_argument("--data-dir", metavar="DIR", help='the data directory that "sqlite:" means')
+    parser.set_defaults(host=None, port=None, store=None, dev=False, print_config=False)
     return parser
 
 

@@ -1,0 +1,106 @@
+"""`taskhub-server migrate --from URL --to URL`: copy a store into another.
+
+Exit codes: 0 the copy is the same, 1 it is not, or not yet whole; 2 refused before anything was
+written; 128 + the signal's number if interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from taskhub.config import Config
+from taskhub.errors import ConflictError, SupersededError, UnavailableError
+
+if TYPE_CHECKING:
+    from taskhub.services.migration import KindReport, Listener
+
+    Between = Callable[[str, str, Config, Listener], Awaitable[Sequence[KindReport]]]
+
+HELP: Final = "copy everything from one store to another, and compare the two"
+DESCRIPTION: Final = f"""{HELP}. Stop the servers of both first. A store is "sqlite:", the data
+directory, or "sqlite:/folder". The source is only read. Whatever ends this early, the same command
+goes on where it was."""
+GO_ON: Final = "what was copied stays; the same command goes on from there"
+EMPTY_IT: Final = "the target is no faithful copy: empty it and run the command again"
+EMPTY_NEEDED: Final = "give it an empty target, or one that an earlier call began to fill"
+SAME: Final = "The target holds the same as the source."
+UNCHANGED: Final = "Nothing was changed at the source."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take what `run` needs."""
+    add = parser.add_argument
+    add("--from", dest="source", required=True, metavar="URL", help="the store to copy")
+    add(
+        "--to", dest="target", required=True, metavar="URL", help="where to; empty, or begun before"
+    )
+
+
+async def run(options: argparse.Namespace, config: Config, between: Between) -> int:
+    """Copy, print what came of it, and return the exit code; raise `ConfigError` if refused."""
+    received = _cancel_on_signals()
+    try:
+        code = await _run(options, config, between)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not received or task is None:
+            raise
+        task.uncancel()
+        _complain(f"interrupted; {GO_ON}")
+        code = 128 + received[0]
+    if code != 2:  # noqa: PLR2004  # refused: nothing was read either
+        print(UNCHANGED, flush=True)
+    return code
+
+
+def _cancel_on_signals() -> Sequence[int]:
+    """Cancel the current task on SIGINT and SIGTERM; return where their numbers will be."""
+    received: list[int] = []
+    task = asyncio.current_task()
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    return received
+
+
+async def _run(options: argparse.Namespace, config: Config, between: Between) -> int:
+    from taskhub.adapters.systemclock import SystemClock  # noqa: PLC0415  # as in `main`
+    from taskhub.cli.migration_text import Printer, table  # noqa: PLC0415  # as in `main`
+
+    printer = Printer(SystemClock())
+    try:
+        reports = await between(options.source, options.target, config, printer)
+    except ConflictError as error:
+        _complain(str(error), EMPTY_NEEDED)
+        return 2
+    except (UnavailableError, SupersededError) as error:
+        _complain(str(error), GO_ON)
+        return 1
+    print("\n".join(table(reports)))
+    return _judge(reports)
+
+
+def _judge(reports: Sequence[KindReport]) -> int:
+    differing = [report for report in reports if not report.is_same]
+    for report in differing:
+        _complain(f"{report.kind} differ: {report.differing}")
+    if differing:
+        _complain(EMPTY_IT)
+        return 1
+    print(SAME)
+    return 0
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        print(f"taskhub-server: {line}", file=sys.stderr, flush=True)
