@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,10 @@ from taskhub.errors import ConfigError
 from taskhub.services.migration import KindReport, Listener, Stores, migrate
 
 STATE_FILE: Final = "taskhub.db"
-KINDS: Final = 'a store is "sqlite:", the data directory, or "sqlite:/folder", another one'
+KINDS: Final = (
+    'a store is "sqlite:", the data directory, "sqlite:/folder", or "mongodb://host/name"'
+)
+MONGO: Final = frozenset({"mongodb", "mongodb+srv"})
 
 
 async def migrate_between(
@@ -29,31 +34,59 @@ async def migrate_between(
     if source == target:
         raise ConfigError(f"--from and --to are the same store: {source}")
     async with (
-        open_store(source, config, must_exist=True) as ours,
-        open_store(target, config, must_exist=False) as theirs,
+        open_store(source_url, config, must_exist=True) as ours,
+        open_store(target_url, config, must_exist=False) as theirs,
     ):
         return await migrate(ours, theirs, SystemClock(), listener)
 
 
-def place(url: str, config: Config) -> Path:
+def place(url: str, config: Config) -> str:
     """Return what is the same for all URLs of one store; raise `ConfigError` if it names none."""
     scheme, _, path = url.partition(":")
+    if scheme in MONGO:
+        from taskhub.adapters.mongo import address  # noqa: PLC0415  # see bootstrap/stores.py
+
+        return address(url)
     if scheme == "memory":
         raise ConfigError('"memory:" ends with its process: there is nothing to copy')
     if scheme != "sqlite" or (path and not Path(path).is_absolute()):
         raise ConfigError(f"{scheme}: no store that can be copied; {KINDS}")
-    return Path(path or config.server.data_dir).resolve()
+    return str(Path(path or config.server.data_dir).resolve())
 
 
 @asynccontextmanager
-async def open_store(directory: Path, config: Config, *, must_exist: bool) -> AsyncIterator[Stores]:
+async def open_store(url: str, config: Config, *, must_exist: bool) -> AsyncIterator[Stores]:
     """Open a store for a program that needs it alone; make it if it may be new.
 
     Raises `ConfigError` where that cannot be, or a server uses it.
     """
+    if url.partition(":")[0] in MONGO:
+        async with _open_mongo(url, must_exist=must_exist) as stores:
+            yield stores
+        return
+    directory = Path(place(url, config))
     if must_exist and not (directory / STATE_FILE).is_file():
         raise ConfigError(f"there is no store in {directory}: it has no {STATE_FILE}")
     async with open_sqlite(
         directory, sync=config.store.sync, min_free_bytes=config.limits.free_disk_bytes
-    ) as stores:
-        yield stores
+    ) as embedded:
+        yield embedded
+
+
+@asynccontextmanager
+async def _open_mongo(url: str, *, must_exist: bool) -> AsyncIterator[Stores]:
+    """Open a database and be its active server meanwhile, so that no other one writes."""
+    from taskhub.adapters.mongo import address, open_mongo  # noqa: PLC0415  # as above
+
+    node = f"migrate-{secrets.token_hex(8)}"
+    async with open_mongo(url, node=node, must_exist=must_exist) as stores:
+        if not await stores.lease.acquire(""):
+            server = await stores.lease.active_url() or "another migration"
+            message = f"{address(url)} is in use by {server}; stop it first"
+            raise ConfigError(f"{message} (after a crash it is free within 30 s)")
+        holding = asyncio.create_task(stores.lease.hold(), name="hold the lease")
+        try:
+            yield stores
+        finally:
+            holding.cancel()
+            await asyncio.wait([holding])

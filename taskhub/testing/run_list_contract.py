@@ -137,6 +137,30 @@ class RunListContract:
             expected = [e for e in reversed(events) if _matches(query, e)]
             assert await collect(partial(stores.runs.events, query, 7)) == expected, query
 
+    async def test_events_of_runs_that_are_stored_one_after_the_other_come_in_order(
+        self, stores: Stores
+    ) -> None:
+        """As a migration stores them: the ids of each run lie between those of the others."""
+        stored = []
+        for number in (1, 2, 3):
+            events = [
+                event(number, seq, task_id="t1", ts_ms=T0 + seq)._replace(
+                    id=1000 + 3 * seq + number
+                )
+                for seq in range(1, 40)
+            ]
+            await stores.runs.commit(Batch(new_runs=new_run(number).new_runs))
+            await stores.runs.commit(Batch(events=events))
+            stored += events
+        stored.sort(key=lambda e: -e.id)
+        for query in (
+            EventQuery(),
+            EventQuery(task_id="t1"),
+            EventQuery(event=EventName.NODE_READY, start_ts_ms=T0 + 3, end_ts_ms=T0 + 30),
+        ):
+            expected = [e for e in stored if _matches(query, e)]
+            assert await collect(partial(stores.runs.events, query, 7)) == expected
+
 
 async def _many_events(store: RunStore) -> Sequence[Event]:
     for number in (1, 2, 3):

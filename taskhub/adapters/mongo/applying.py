@@ -12,6 +12,7 @@ from taskhub.adapters.mongo import rows
 from taskhub.adapters.mongo.audit import append_entries
 from taskhub.adapters.mongo.client import Database, UpdateOne
 from taskhub.adapters.mongo.ledger import Entry
+from taskhub.adapters.mongo.lists import SPAN
 from taskhub.adapters.mongo.skew import Skew
 from taskhub.domain.audit import AuditEntry
 from taskhub.domain.event import Event
@@ -110,7 +111,7 @@ def make_plan(entries: Sequence[Entry[Batch]], replays: bool) -> Plan:  # noqa: 
         runs |= {run.run_id: (number, run) for run in batch.runs}
         tasks |= {task.id: (number, task) for task in batch.tasks}
         outputs |= {output.id: (number, output) for output in batch.outputs}
-        plan.events += _buckets(batch.events, number)
+        plan.events += _buckets(batch.events)
         plan.audit += batch.audit
         plan.number = max(plan.number, batch.last_number)
     for entry in entries:
@@ -160,7 +161,7 @@ def _add_new(
             plan.new_tasks.append({**document, **task_state, "commit": m})
 
 
-def _buckets(events: Sequence[Event], number: int) -> Iterator[Document]:
+def _buckets(events: Sequence[Event]) -> Iterator[Document]:
     """Divide events by run and into documents; the same commit always gives the same ones."""
     by_run = sorted(events, key=lambda event: event.run_id)
     for _, group in groupby(by_run, key=lambda event: event.run_id):
@@ -168,12 +169,13 @@ def _buckets(events: Sequence[Event], number: int) -> Iterator[Document]:
         size = 0
         for event in group:
             weight = _weight(event)
-            if part and (len(part) == BUCKET or size + weight > BUCKET_BYTES):
-                yield rows.events_document(part, number)
+            is_full = len(part) == BUCKET or size + weight > BUCKET_BYTES
+            if part and (is_full or event.id - part[0].id >= SPAN):
+                yield rows.events_document(part)
                 part, size = [], 0
             part.append(event)
             size += weight
-        yield rows.events_document(part, number)
+        yield rows.events_document(part)
 
 
 def _weight(event: Event) -> int:

@@ -29,6 +29,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.uri_parser import parse_uri
 
 from taskhub.domain.redaction import without_password
 from taskhub.errors import ConfigError, UnavailableError
@@ -40,6 +41,7 @@ __all__ = [
     "DuplicateKeyError",
     "ReplaceOne",
     "UpdateOne",
+    "address",
     "connect",
 ]
 
@@ -50,6 +52,7 @@ Document = dict[str, Any]
 Sort = Sequence[tuple[str, int]]
 Change = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
+DATABASE: Final = "taskhub"
 READ_S: Final = 4.0
 """Reads answer or fail within this: a request is told within 5 s that the store is away."""
 WRITE_S: Final = 20.0
@@ -217,8 +220,18 @@ class Database:
         return stats
 
 
+def address(url: str, default_database: str = DATABASE) -> str:
+    """Return hosts and database of a URL, without user and options; raise `ConfigError`."""
+    try:
+        parsed = parse_uri(url)
+    except (ConfigurationError, InvalidURI, ValueError) as error:
+        raise ConfigError(f"{without_password(url)}: {without_password(str(error))}") from None
+    hosts = ",".join(sorted(f"{host}:{port}" for host, port in parsed["nodelist"]))
+    return f"mongodb://{hosts}/{parsed['database'] or default_database}"
+
+
 @asynccontextmanager
-async def connect(url: str, default_database: str = "taskhub") -> AsyncIterator[Database]:
+async def connect(url: str, default_database: str = DATABASE) -> AsyncIterator[Database]:
     """Yield the database that the URL names; connects on first use.
 
     Raises `ConfigError` for a URL or options that make no sense.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import insort
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -19,6 +20,9 @@ IdRange = Mapping[str, int] | None
 
 NEWEST: Final[Sort] = (("_id", -1),)
 LITERAL: Final = re.compile(r"[^0-9A-Za-z\u0080-\U0010ffff]")
+SPAN: Final = 1 << 22
+"""Ids that one document of events spans at most: those of one second."""
+INT64_MAX: Final = 2**63 - 1
 DECODE_IN_THREAD: Final = 8
 """Documents of events from which on decoding them is work for a thread."""
 
@@ -78,10 +82,10 @@ def numbered_search(query: NumberedQuery, before: int | None) -> Search:
 
 
 def events_search(query: EventQuery, ids: IdRange, before: int | None) -> Search:
-    """Return how to find documents that hold such events, among others."""
+    """Return how to find documents that hold such events, among others; by descending last id."""
     wanted: Document = {}
-    hint: str = "_id_"
-    sort: Sort = NEWEST
+    hint: str = "last_id"
+    sort: Sort = (("last_id", -1),)
     if query.event is not None:
         wanted["names"] = query.event.value
         hint = "event"
@@ -91,13 +95,21 @@ def events_search(query: EventQuery, ids: IdRange, before: int | None) -> Search
     if query.run_id is not None:
         wanted["run_id"] = query.run_id
         hint, sort = "run", (("seq", -1),)
-    _limit_ids(wanted, _first_ids(ids), before)
+    _limit_last_ids(wanted, ids, before)
     return Search(query=wanted, hint=hint, sort=sort)
 
 
-def _first_ids(ids: IdRange) -> IdRange:
-    """Loosen a range of events for documents, which may begin before it: keep its end only."""
-    return {"$lt": ids["$lt"]} if ids and "$lt" in ids else None
+def _limit_last_ids(wanted: Document, ids: IdRange, before: int | None) -> None:
+    """Bound the documents that may hold ids in a range: none spans `SPAN` ids or more."""
+    ends = [end for end in (before, (ids or {}).get("$lt")) if end is not None]
+    last: Document = {}
+    if ends:
+        wanted["_id"] = {"$lt": min(ends)}
+        last["$lt"] = min(min(ends) + SPAN, INT64_MAX)
+    if ids and "$gte" in ids:
+        last["$gte"] = ids["$gte"]
+    if last:
+        wanted["last_id"] = last
 
 
 async def find_events(
@@ -109,20 +121,18 @@ async def find_events(
 ) -> Page[Event]:
     """Return a page of events.
 
-    Documents come by descending first id. Those of one commit may overlap, so a page is cut only
-    where a commit's documents have all been read.
+    Documents come by descending last id and may overlap, so what was found is the page once all
+    of it lies above the last id of the next document.
     """
-    search = events_search(query, ids, before)
-    lowest = ids.get("$gte") if ids else None
-    found: list[Event] = []
-    commit = None
-    async for document, events in _decoded(collection, search):
-        is_over = len(found) > limit and document["commit"] != commit
-        if is_over or (lowest is not None and document["last_id"] < lowest):
+    found: list[Event] = []  # by descending id
+    async for document, events in _decoded(collection, events_search(query, ids, before)):
+        last_id = document["last_id"]
+        if len(found) > limit and found[limit].id > last_id:
             break
-        commit = document["commit"]
-        found += [e for e in events if _matches(query, e) and (before is None or e.id < before)]
-    found.sort(key=lambda event: -event.id)
+        for event in events:
+            if _matches(query, event) and (before is None or event.id < before):
+                insort(found, event, key=lambda each: -each.id)
+        del found[limit + 1 :]
     more = len(found) > limit > 0
     return Page(items=found[:limit], next_before=found[limit - 1].id if more else None)
 

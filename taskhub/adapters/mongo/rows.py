@@ -139,8 +139,8 @@ def task_spec(packed: bytes) -> TaskSpec:
     return TaskSpec.from_json(unpack(packed))
 
 
-def events_document(events: Sequence[Event], commit: int) -> Document:
-    """Return events of one run as one document; `commit` numbers those written together."""
+def events_document(events: Sequence[Event]) -> Document:
+    """Return events of one run as one document."""
     first, last = events[0], events[-1]
     rows = [(e.id, e.seq, e.ts_ms, e.name.value, e.task_id, e.extra) for e in events]
     return {
@@ -149,7 +149,6 @@ def events_document(events: Sequence[Event], commit: int) -> Document:
         "seq": first.seq,
         "last_seq": last.seq,
         "last_id": last.id,
-        "commit": commit,
         "tasks": list(dict.fromkeys(e.task_id for e in events)),
         "names": list(dict.fromkeys(e.name.value for e in events)),
         "events": Binary(pack(rows)),

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from taskhub.adapters.mongo.accounts import MongoAccountStore
 from taskhub.adapters.mongo.audit import MongoAuditStore
-from taskhub.adapters.mongo.client import Binary, Database, connect
+from taskhub.adapters.mongo.client import Binary, Database, address, connect
 from taskhub.adapters.mongo.lease import DEFAULT_TIMES, LeaseTimes, MongoLease
 from taskhub.adapters.mongo.logs import MongoLogStore
 from taskhub.adapters.mongo.runs import MongoRunStore
 from taskhub.adapters.mongo.schema import prepare
+from taskhub.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +38,18 @@ class MongoStores:
 
 @asynccontextmanager
 async def open_mongo(
-    url: str, *, node: str, times: LeaseTimes = DEFAULT_TIMES
+    url: str, *, node: str, times: LeaseTimes = DEFAULT_TIMES, must_exist: bool = False
 ) -> AsyncIterator[MongoStores]:
     """Connect, make indexes, and yield the stores; `node` names this server's data directory.
 
-    The URL is a MongoDB connection string; its path names the database, `taskhub` by default.
+    The URL is a MongoDB connection string; its path names the database, `taskhub` by default,
+    which is made if it need not exist.
     Raises `UnavailableError` while MongoDB does not answer, `ConfigError` where it never will.
     """
     async with connect(url) as database:
         await database.check()
+        if must_exist and await database["meta"].find_one({"_id": "schema"}) is None:
+            raise ConfigError(f"there is no store at {address(url)}")
         await prepare(database)
         runs, logs = MongoRunStore(database), MongoLogStore(database)
         lease = MongoLease(database, runs, logs, node, times)
