@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
 from taskhub.adapters.lease import SoleLease
+from taskhub.adapters.memory_accounts import MemoryAccountStore, MemoryAuditStore
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogChunk, LogRecord
@@ -15,7 +16,6 @@ from taskhub.domain.result import NO_EXIT_CODE, Output
 from taskhub.domain.run import RunHeader, RunStatus
 from taskhub.domain.task import Status
 from taskhub.errors import ConflictError, NotFoundError
-from taskhub.ports.accounts import Account
 from taskhub.ports.lease import Lease
 from taskhub.ports.store import (
     Batch,
@@ -38,7 +38,8 @@ T = TypeVar("T")
 class MemoryRunStore:
     """Implements `taskhub.ports.store.RunStore`."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: MemoryAuditStore | None = None) -> None:
+        self._audit = audit or MemoryAuditStore()
         self._runs: dict[str, RunRow] = {}
         self._dags: dict[str, DagSpec] = {}
         self._tasks: dict[int, TaskRow] = {}
@@ -64,6 +65,7 @@ class MemoryRunStore:
             self._outputs[output.id] = output.output
         for event in batch.events:
             self._events.setdefault(event.run_id, {}).setdefault(event.seq, event)
+        self._audit.add(batch.audit)
 
     def _check_keys(self, headers: Iterable[RunHeader]) -> None:
         owners = {row.header.unique_key: run_id for run_id, row in self._runs.items()}
@@ -283,37 +285,15 @@ def _head(chunks: Sequence[LogChunk]) -> LogHead:
     )
 
 
-class MemoryAccountStore:
-    """Implements `taskhub.ports.store.AccountStore`."""
-
-    def __init__(self) -> None:
-        self._accounts: dict[str, Account] = {}
-        self._revoked: dict[str, int] = {}
-
-    async def account(self, username: str) -> Account:
-        if username not in self._accounts:
-            raise NotFoundError("account", username)
-        return self._accounts[username]
-
-    async def put_account(self, account: Account) -> None:
-        self._accounts[account.username] = account
-
-    async def revoke(self, jti: str, expires_ms: int) -> None:
-        self._revoked[jti] = expires_ms
-
-    async def revoked(self, now_ms: int) -> Mapping[str, int]:
-        self._revoked = {jti: until for jti, until in self._revoked.items() if until > now_ms}
-        return dict(self._revoked)
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryStores:
-    """The three stores of one server."""
+    """The stores of one server."""
 
-    runs: MemoryRunStore = field(default_factory=MemoryRunStore)
-    logs: MemoryLogStore = field(default_factory=MemoryLogStore)
-    accounts: MemoryAccountStore = field(default_factory=MemoryAccountStore)
-    lease: Lease = field(default_factory=SoleLease)
+    def __init__(self, lease: Lease | None = None) -> None:
+        self.audit = MemoryAuditStore()
+        self.runs = MemoryRunStore(self.audit)
+        self.logs = MemoryLogStore()
+        self.accounts = MemoryAccountStore(self.audit)
+        self.lease = lease or SoleLease()
 
     async def signing_key(self, local: Callable[[], bytes]) -> bytes:
         """Return the data directory's own key, for no other server uses these stores."""

@@ -6,7 +6,12 @@ import pytest
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.adapters.sqlite import open_sqlite
-from taskhub.testing.store_contracts import AccountStoreContract, LogStoreContract, RunStoreContract
+from taskhub.testing.store_contracts import (
+    AccountStoreContract,
+    AuditStoreContract,
+    LogStoreContract,
+    RunStoreContract,
+)
 
 
 class OnMemory:
@@ -43,4 +48,12 @@ class TestSqliteLogs(OnSqlite, LogStoreContract):
 
 
 class TestSqliteAccounts(OnSqlite, AccountStoreContract):
+    pass
+
+
+class TestMemoryAudit(OnMemory, AuditStoreContract):
+    pass
+
+
+class TestSqliteAudit(OnSqlite, AuditStoreContract):
     pass

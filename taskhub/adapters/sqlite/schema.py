@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -122,6 +123,14 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {len(schema.migrations)}")
+
+
+def is_current(path: Path, schema: Schema) -> bool:
+    """Say whether a file is there and of the newest version."""
+    if not path.is_file():
+        return False
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        return _pragma(connection, "user_version") == len(schema.migrations)
 
 
 def _version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
