@@ -11,7 +11,8 @@ from tornado.web import Application, HTTPError, RequestHandler, url
 
 from taskhub.errors import ConfigError, ForbiddenError
 from taskhub.ports.executor import Executors
-from taskhub.services.auth import AuthService, Role
+from taskhub.services.auth import AuthService
+from taskhub.services.roles import Role
 from taskhub.services.live import LiveHub
 from taskhub.services.logs import LogService
 from taskhub.services.runs import RunService

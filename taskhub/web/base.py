@@ -15,7 +15,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from taskhub.domain.task import JSON
 from taskhub.errors import TaskHubError, TooLargeError
-from taskhub.services.auth import Principal
+from taskhub.services.roles import Principal
 from taskhub.services.deadline import in_time
 from taskhub.spec.strict_json import parse
 from taskhub.web.gate import Gate, Permissions

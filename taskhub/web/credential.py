@@ -9,7 +9,8 @@ from typing import Final
 from taskhub.domain.task import JSON
 from taskhub.errors import UnauthorizedError
 from taskhub.ports.clock import Clock
-from taskhub.services.auth import AuthService, Principal, Revocation
+from taskhub.services.auth import AuthService, Revocation
+from taskhub.services.roles import Principal
 
 LOOK_AGAIN_S: Final = 60.0  # the wall clock may be set while a timer runs
 

@@ -13,7 +13,8 @@ from tornado.httputil import HTTPServerRequest
 
 from taskhub.domain.secrets import Secrets
 from taskhub.errors import ForbiddenError, UnauthorizedError
-from taskhub.services.auth import AuthService, Principal, Role
+from taskhub.services.auth import AuthService
+from taskhub.services.roles import Principal, Role
 from taskhub.services.deadline import ANSWER_S
 from taskhub.services.tokens import NO_TOKEN
 from taskhub.spec.limits import SpecLimits

@@ -8,7 +8,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from taskhub.errors import ConfigError, UnavailableError
-from taskhub.services.auth import Role
+from taskhub.services.roles import Role
 from taskhub.web.app import Route, TaskHubApp, offered
 from taskhub.web.base import ApiHandler
 from taskhub.web.gate import Open, host_name

@@ -1,0 +1,219 @@
+"""Use cases about users and API tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from taskhub.domain.task import ID_PATTERN, ID_RULE
+from taskhub.errors import ConflictError, InvalidError, NotFoundError, Problem
+from taskhub.ports.accounts import Account, AccountStore, ApiToken
+from taskhub.ports.clock import Clock
+from taskhub.services.audit_log import AuditLog
+from taskhub.services.origin import Origin
+from taskhub.services.passwords import LONGEST, Passwords
+from taskhub.services.people import API_PREFIX, digest_of
+from taskhub.services.roles import Role
+
+SHORTEST: Final = 8
+SECRET_BYTES: Final = 32
+LONGEST_NAME: Final = 128
+DAY_MS: Final = 86_400_000
+MOST_DAYS: Final = 3650
+MOST_ACCOUNTS: Final = 10_000
+MOST_TOKENS: Final = 100
+"""API tokens of one user: all tokens are kept in memory."""
+
+
+async def _nobody() -> None:
+    return None
+
+
+class Accounts:
+    """Makes, changes and removes accounts and API tokens; `changed` is called after each of these.
+
+    Each change is in the audit. The last administrator who can log in stays one.
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        clock: Clock,
+        passwords: Passwords,
+        audit: AuditLog,
+        changed: Callable[[], Awaitable[None]] = _nobody,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._passwords = passwords
+        self._audit = audit
+        self._changed = changed
+        self._turn = asyncio.Lock()
+
+    async def all(self) -> Sequence[Account]:
+        """Return all accounts, by name."""
+        return await self._store.accounts()
+
+    async def get(self, username: str) -> Account:
+        """Return an account; raise `NotFoundError`."""
+        return await self._store.account(username)
+
+    async def create(
+        self, username: str, password: str, role: Role, origin: Origin, *, shortest: int = SHORTEST
+    ) -> Account:
+        """Make an account; raise `InvalidError`, or `ConflictError` if there is one of that name.
+
+        A password has at least `shortest` characters.
+        """
+        problems = [*_name_problems(username), *_password_problems(password, shortest)]
+        if problems:
+            raise InvalidError(problems)
+        if len(await self._store.accounts()) >= MOST_ACCOUNTS:
+            raise ConflictError(f"there are {MOST_ACCOUNTS} accounts already")
+        now = self._clock.now_ms()
+        account = Account(
+            username=username,
+            password_hash=await self._hash(password),
+            role=role.word,
+            version=now,
+            created_ms=now,
+        )
+        entry = self._audit.entry(origin, "user.add", username, role=role.word)
+        await self._store.add_account(account, entry)
+        await self._changed()
+        return account
+
+    async def change(
+        self,
+        username: str,
+        *,
+        password: str | None = None,
+        role: Role | None = None,
+        disabled: bool | None = None,
+        origin: Origin,
+        shortest: int = SHORTEST,
+    ) -> Account:
+        """Change an account and end its login tokens; return it as it is now.
+
+        Raises `NotFoundError`, `InvalidError`, or `ConflictError` where nobody could administer
+        any more, or somebody else changed the account at the same moment.
+        """
+        if password is not None and (problems := _password_problems(password, shortest)):
+            raise InvalidError(problems)
+        hashed = None if password is None else await self._hash(password)
+        async with self._turn:
+            account = await self._store.account(username)
+            changed = replace(
+                account,
+                password_hash=account.password_hash if hashed is None else hashed,
+                role=account.role if role is None else role.word,
+                disabled=account.disabled if disabled is None else disabled,
+                version=account.version + 1,
+            )
+            if _can_administer(account) and not _can_administer(changed):
+                await self._refuse_if_last(username)
+            what = {"password": True} if password is not None else {}
+            what |= {} if role is None else {"role": role.word}
+            what |= {} if disabled is None else {"disabled": disabled}
+            entry = self._audit.entry(origin, "user.change", username, **what)
+            await self._store.change_account(changed, entry)
+        await self._changed()
+        return changed
+
+    async def remove(self, username: str, origin: Origin) -> None:
+        """Remove an account and its API tokens; raise `NotFoundError` or `ConflictError`."""
+        async with self._turn:
+            if _can_administer(await self._store.account(username)):
+                await self._refuse_if_last(username)
+            entry = self._audit.entry(origin, "user.remove", username)
+            await self._store.remove_account(username, entry)
+        await self._changed()
+
+    async def is_right(self, username: str, password: str) -> bool:
+        """Compare a password with an account's; takes as long as a login."""
+        stored = (await self._store.account(username)).password_hash
+        async with self._passwords.turn():
+            is_right = await self._passwords.is_right(password[:LONGEST], stored)
+        return is_right and len(password) <= LONGEST
+
+    async def add_token(
+        self, username: str, name: str, role: Role | None, days: int | None, origin: Origin
+    ) -> tuple[ApiToken, str]:
+        """Make an API token for a user; return it and its text, which is not kept.
+
+        Without a `role` it has the user's, without `days` it never expires. Raises `NotFoundError`
+        or `InvalidError`, also for a role above the user's.
+        """
+        account = await self._store.account(username)
+        role = Role.of(account.role) if role is None else role
+        problems = list(_token_problems(name, role, Role.of(account.role), days))
+        if problems:
+            raise InvalidError(problems)
+        if len(await self._store.tokens(username)) >= MOST_TOKENS:
+            raise ConflictError(f"{username} has {MOST_TOKENS} API tokens already")
+        now, secret = self._clock.now_ms(), secrets.token_urlsafe(SECRET_BYTES)
+        token = ApiToken(
+            id=secrets.token_hex(8),
+            name=name,
+            username=username,
+            role=role.word,
+            digest=digest_of(secret),
+            created_ms=now,
+            expires_ms=0 if days is None else now + days * DAY_MS,
+        )
+        entry = self._audit.entry(origin, "token.add", token.id, user=username, role=role.word)
+        await self._store.add_token(token, entry)
+        await self._changed()
+        return token, f"{API_PREFIX}{token.id}_{secret}"
+
+    async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
+        """Return the API tokens (of one user), oldest first."""
+        return await self._store.tokens(username)
+
+    async def remove_token(self, token_id: str, origin: Origin, owner: str | None = None) -> None:
+        """End an API token; raise `NotFoundError`, also for one of another than `owner`."""
+        token = await self._store.token(token_id)
+        if owner is not None and token.username != owner:
+            raise NotFoundError("token", token_id)
+        entry = self._audit.entry(origin, "token.revoke", token_id, user=token.username)
+        await self._store.remove_token(token_id, entry)
+        await self._changed()
+
+    async def _hash(self, password: str) -> str:
+        async with self._passwords.turn():
+            return await self._passwords.hash(password)
+
+    async def _refuse_if_last(self, username: str) -> None:
+        others = (a for a in await self._store.accounts() if a.username != username)
+        if not any(map(_can_administer, others)):
+            raise ConflictError(f"{username} is the only administrator who can log in")
+
+
+def _can_administer(account: Account) -> bool:
+    return account.role == Role.ADMIN.word and not account.disabled
+
+
+def _name_problems(username: str) -> Sequence[Problem]:
+    if ID_PATTERN.fullmatch(username):
+        return ()
+    return (Problem("/username", f"must be {ID_RULE}"),)
+
+
+def _password_problems(password: str, shortest: int) -> Sequence[Problem]:
+    if shortest <= len(password) <= LONGEST:
+        return ()
+    return (Problem("/password", f"must have {shortest} to {LONGEST} characters"),)
+
+
+def _token_problems(name: str, role: Role, most: Role, days: int | None) -> Sequence[Problem]:
+    problems = []
+    if not 0 < len(name) <= LONGEST_NAME:
+        problems.append(Problem("/name", f"must have 1 to {LONGEST_NAME} characters"))
+    if role > most:
+        problems.append(Problem("/role", f"must not be above the user's own, {most.word}"))
+    if days is not None and not 0 < days <= MOST_DAYS:
+        problems.append(Problem("/days", f"must be 1 to {MOST_DAYS}"))
+    return problems

@@ -1,0 +1,80 @@
+"""Writing down who did what."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from typing import Final
+
+from taskhub.domain.audit import AuditEntry, Outcome
+from taskhub.domain.ids import IdSource
+from taskhub.domain.task import JSON
+from taskhub.ports.accounts import AuditQuery, AuditStore
+from taskhub.ports.clock import Clock
+from taskhub.ports.store import Page
+from taskhub.services.origin import Origin
+
+LONGEST: Final = 256
+ONCE_MS: Final = 60_000
+REMEMBERED: Final = 10_000
+
+
+class AuditLog:
+    """Makes entries for what is stored with its change, and stores those that stand alone."""
+
+    def __init__(self, store: AuditStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = IdSource()
+        self._refused: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    def entry(
+        self,
+        origin: Origin,
+        action: str,
+        target: str = "",
+        outcome: Outcome = Outcome.OK,
+        **detail: JSON,
+    ) -> AuditEntry:
+        """Return an entry of this moment; texts from outside are cut at 256 characters."""
+        now = self._clock.now_ms()
+        return AuditEntry(
+            self._ids.take(now),
+            secrets.token_hex(8),
+            now,
+            origin.actor[:LONGEST],
+            action,
+            target[:LONGEST],
+            origin.address[:LONGEST],
+            outcome,
+            detail,
+        )
+
+    async def note(
+        self,
+        origin: Origin,
+        action: str,
+        target: str = "",
+        outcome: Outcome = Outcome.OK,
+        **detail: JSON,
+    ) -> None:
+        """Store an entry; returns once it is flushed. Raises `UnavailableError`."""
+        await self._store.append([self.entry(origin, action, target, outcome, **detail)])
+
+    async def note_refusal(self, origin: Origin, target: str, needed: str) -> None:
+        """Store that somebody asked for what their role does not allow.
+
+        The same again within a minute is not stored: asking must not fill the store.
+        """
+        now, what = self._clock.monotonic_ms(), (origin.actor, origin.address, target)
+        if now - self._refused.get(what, now - ONCE_MS) < ONCE_MS:
+            return
+        self._refused[what] = now
+        self._refused.move_to_end(what)
+        if len(self._refused) > REMEMBERED:
+            self._refused.popitem(last=False)
+        await self.note(origin, "request", target, Outcome.DENIED, needed=needed)
+
+    async def page(self, query: AuditQuery, limit: int, before: int | None) -> Page[AuditEntry]:
+        """Return entries, newest first. Raises `UnavailableError`."""
+        return await self._store.entries(query, limit, before)
