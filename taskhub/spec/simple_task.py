@@ -1,4 +1,4 @@
-"""The body of `POST /api/tasks` -> the one task it asks for, or everything that is wrong with it."""
+"""The body of `POST /api/tasks` -> the one task it asks for, or everything wrong with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from taskhub.domain.task import JSON, TaskSpec
-from taskhub.errors import InvalidError, MissingNameError, Problem
+from taskhub.errors import InvalidError, MissingNameError
 from taskhub.ports.executor import Executors
 from taskhub.spec.fields import LONGEST_ECHO, Fields, Findings
 from taskhub.spec.limits import SpecLimits
