@@ -343,11 +343,11 @@ async def test_a_cancel_is_told_before_its_end(api, tmp_path):
 
 async def test_a_burst_of_tasks_reaches_a_reader_that_keeps_up(api):
     async with aclosing(await Listener.connect(api)) as listener:
-        bodies = [create(api, f"b{i}", params=LOCAL) for i in range(300)]
-        reading = asyncio.create_task(listener.until_final(*range(1, 301)))
+        bodies = [create(api, f"b{i}", params=LOCAL) for i in range(1000)]
+        reading = asyncio.create_task(listener.until_final(*range(1, 1001)))
         numbers = await asyncio.gather(*bodies)
         await reading
-        assert sorted(numbers) == list(range(1, 301))
+        assert sorted(numbers) == list(range(1, 1001))
 
 
 async def test_a_reader_that_stops_reading_for_a_while_still_hears_every_end(api):
