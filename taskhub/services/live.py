@@ -24,7 +24,6 @@ TRY_AGAIN: Final = 1013  # close codes of RFC 6455 and its registry
 INTERNAL_ERROR: Final = 1011
 GOING_AWAY: Final = 1001
 SLOW: Final = "too many pending messages"
-MOST_CHANGES: Final = 10_000  # tasks kept for a reader that takes nothing
 TURNS: Final = 4  # pages read and rendered at once; bounds what catching up costs the loop
 
 
@@ -44,6 +43,7 @@ class LiveLimits:
     messages: int = 512
     bytes: int = 1024 * 1024
     stall_s: float = 5.0
+    changes: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class LiveHub:
         """Forget what all have heard of; end the sessions for which too much would be kept."""
         bulletin = self.bulletin
         bulletin.drop(min((s.heard for s in self._sessions), default=bulletin.last))
-        if len(bulletin) > MOST_CHANGES:
+        if len(bulletin) > self.limits.changes:
             for session in tuple(self._sessions):
                 if session.heard < bulletin.oldest and not session.has_room():
                     session.end(TRY_AGAIN, SLOW)

@@ -1,4 +1,4 @@
-"""The body of `POST /api/tasks` -> the one task it asks for, or everything that is wrong with it."""
+"""The body of `POST /api/tasks` -> the one task it asks for, or everything wrong with it."""
 
 from __future__ import annotations
 

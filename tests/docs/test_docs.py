@@ -31,10 +31,14 @@ NOT_OURS = {"var", "taskhub-data", "build", "dist", "node_modules", "__pycache__
 HOSTS = {"127.0.0.1", "localhost", "www.apache.org", "json-schema.org"}
 
 
+def documented_path(path):
+    return re.sub(r"[(].*?[)]", "{id}" if path.startswith("/api/tasks/") else "{run_id}", path)
+
+
 def routes_in_code():
     services = Services(**dict.fromkeys(Services.__dataclass_fields__))
     return {
-        f"{method} {re.sub(r'[(].*?[)]', '{run_id}', route.path)}"
+        f"{method} {documented_path(route.path)}"
         for route in routes(services)
         if route.path != "/ws"
         for method in route.permissions
@@ -75,7 +79,7 @@ def test_the_routes_of_the_table_are_those_of_the_page():
 def test_every_route_says_which_role_it_takes():
     services = Services(**dict.fromkeys(Services.__dataclass_fields__))
     for route in routes(services):
-        path = re.sub(r"[(].*?[)]", "{run_id}", route.path)
+        path = documented_path(route.path)
         for method, permission in route.permissions.items():
             role = getattr(permission, "word", "public")
             assert path == "/ws" or f"| `{method} {path}` | {role} |" in API
@@ -102,9 +106,10 @@ def test_every_field_of_a_task_is_documented(field):
 
 
 def test_every_field_of_an_answer_is_documented():
-    tree = ast.parse((ROOT / "taskhub/web/views.py").read_text())
+    trees = [ast.parse(page.read_text()) for page in (ROOT / "taskhub/web").glob("*views.py")]
     keys = {
         key.value
+        for tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.Dict)
         for key in node.keys

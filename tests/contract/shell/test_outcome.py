@@ -26,6 +26,15 @@ async def test_exit_code_zero_is_success_and_needs_no_words(run):
     assert (result.status, result.exit_code, result.message) == (Status.SUCCESS, 0, "")
 
 
+@pytest.mark.parametrize("command", ["", " \n\t"])
+async def test_no_command_is_a_failure_that_says_what_is_missing(run, command):
+    result, context = await run(command)
+    assert (result.status, result.exit_code) == (Status.FAILED, -1)
+    assert "exec_command" in result.message
+    assert "params.cmd" in result.message
+    assert context.text(Stream.STDERR) == ""
+
+
 @pytest.mark.parametrize(
     ("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (11, "SIGSEGV"), (40, "signal 40")]
 )
