@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taskhub.adapters.systemclock import SystemClock
+from taskhub.bootstrap.auth import open_auth
 from taskhub.bootstrap.duty import Duty
 from taskhub.bootstrap.engine import Engine, open_engine
 from taskhub.bootstrap.listening import listen, public_url_of, url_of
@@ -21,7 +22,6 @@ from taskhub.bootstrap.machine import (
 )
 from taskhub.bootstrap.parts import (
     executor_settings,
-    open_auth,
     open_services,
     refuse_bad_settings,
 )
@@ -112,7 +112,7 @@ async def serve(
         standing = Standing()
         duty = Duty(opened.lease, standing, clock)
         stack.push_async_callback(duty.end)
-        auth = await patiently(lambda: enter(open_auth(config, clock, opened, directory)))
+        access = await patiently(lambda: enter(open_auth(config, clock, opened, directory)))
         installed = discover() if executors is None else executors
         settings = executor_settings(config, directory, installed)
         secrets = Secrets(config.auth.secret_names)
@@ -120,7 +120,7 @@ async def serve(
         refuse_bad_settings(config, installed)
         engine = await enter(open_engine(config, clock, opened, installed, secrets))
         services = await enter(
-            open_services(config, clock, opened, installed, engine, auth, standing)
+            open_services(config, clock, opened, installed, engine, access, standing)
         )
         await patiently(lambda: duty.begin(engine, public_url_of(listener)))
         await enter(listen(config, services, listener, ws_listener, secrets))

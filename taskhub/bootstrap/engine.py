@@ -122,8 +122,10 @@ def _retention(config: Config, clock: Clock, stores: Stores) -> Retention:
         stores.runs,
         stores.logs,
         clock,
+        stores.audit,
         run_days=keep.run_days,
         log_days=keep.log_days,
         log_bytes=keep.log_bytes,
+        audit_days=keep.audit_days,
         interval_s=keep.interval_s,
     )

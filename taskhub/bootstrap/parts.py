@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, Final
+from typing import Any
 
+from taskhub.background.account_watch import AccountWatch
 from taskhub.background.task_news import TaskNews
+from taskhub.bootstrap.auth import Access
 from taskhub.bootstrap.engine import Engine
-from taskhub.bootstrap.machine import secret_key, write_private
 from taskhub.bootstrap.stores import Stores
 from taskhub.config import Config
-from taskhub.errors import ConfigError, NotFoundError
+from taskhub.errors import ConfigError
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
-from taskhub.services.auth import ADMIN, AuthService, Role
 from taskhub.services.live import LiveHub, LiveLimits
 from taskhub.services.logs import LogService
 from taskhub.services.runs import RunService
@@ -26,12 +24,8 @@ from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.services.task_changes import TaskChanges
 from taskhub.services.tasks import TaskService
-from taskhub.services.throttle import Throttle
 from taskhub.web.app import Services
 from taskhub.web.task_views import simple_task_item
-
-DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
-DEV_NOTE: Final = "--dev: admin's password is 123456; the next start without --dev makes a new one"
 
 
 def executor_settings(
@@ -60,63 +54,13 @@ def refuse_bad_settings(config: Config, started: Executors) -> None:
 
 
 @asynccontextmanager
-async def open_auth(
-    config: Config, clock: Clock, stores: Stores, directory: Path
-) -> AsyncIterator[AuthService]:
-    """Know the accounts; on the first start, make the one of the administrator."""
-    failures, window_ms = config.auth.login_failures, config.auth.login_window_s * 1000
-    auth = AuthService(
-        stores.accounts,
-        await stores.signing_key(lambda: secret_key(directory / "secret.key")),
-        clock,
-        token_ttl_ms=config.auth.token_ttl_s * 1000,
-        throttle=Throttle(clock, failures=failures, window_ms=window_ms),
-        addresses=Throttle(clock, failures=10 * failures, window_ms=window_ms),
-    )
-    await auth.start()
-    try:
-        await _provide_admin(auth, stores, directory, dev=config.dev)
-        yield auth
-    finally:
-        await auth.close()
-
-
-async def _provide_admin(auth: AuthService, stores: Stores, directory: Path, *, dev: bool) -> None:
-    """Make `admin` if there is none; let the well-known password of --dev in with --dev only."""
-    marker = directory / "dev-password"
-    try:
-        await stores.accounts.account(ADMIN)
-    except NotFoundError:
-        if dev:
-            marker.touch(mode=0o600)
-        await auth.create(ADMIN, DEV_PASSWORD if dev else _new_password(directory), Role.ADMIN)
-        return
-    if dev and not marker.exists():
-        marker.touch(mode=0o600)
-        await auth.change(ADMIN, password=DEV_PASSWORD)
-        print(DEV_NOTE, file=sys.stderr, flush=True)  # noqa: T201
-    elif marker.exists() and not dev:
-        await auth.change(ADMIN, password=_new_password(directory))
-        marker.unlink()
-
-
-def _new_password(directory: Path) -> str:
-    """Make a password, keep it in a file, show it once; nothing knows of it before."""
-    path = directory / "admin-password"
-    password = secrets.token_urlsafe(18)
-    write_private(path, f"{password}\n".encode())
-    print(f"admin's password is {password} (kept in {path})", file=sys.stderr, flush=True)  # noqa: T201
-    return password
-
-
-@asynccontextmanager
 async def open_services(
     config: Config,
     clock: Clock,
     stores: Stores,
     executors: Executors,
     engine: Engine,
-    auth: AuthService,
+    access: Access,
     standing: Standing,
 ) -> AsyncIterator[Services]:
     """Offer what users can ask for."""
@@ -138,6 +82,7 @@ async def open_services(
         random=SystemRandom(),
         queued_limit=config.limits.queued_runs,
         watch=changes.watch,
+        audit=access.audit,
         standing=standing,
     )
     tasks = TaskService(store=stores.runs, runs=runs, supervisor=engine.supervisor)
@@ -147,12 +92,15 @@ async def open_services(
         changes.follow(engine.supervisor.runs.values())
 
     engine.at_activation.append(take_up_tasks)
+    engine.loops.start("accounts", AccountWatch(access.auth, clock).run())
     engine.loops.start("task news", TaskNews(tasks, live, clock, simple_task_item).run())
     try:
         yield Services(
             runs=runs,
             tasks=tasks,
-            auth=auth,
+            auth=access.auth,
+            accounts=access.accounts,
+            audit=access.audit,
             system=SystemService(clock, is_failing=engine.is_failing, standing=standing),
             logs=LogService(stores.logs),
             executors=executors,

@@ -129,6 +129,7 @@ class Retention:
     log_bytes: int = setting(
         10_000_000_000, "Log text kept in all; the oldest goes first.", least=1 << 20
     )
+    audit_days: int = setting(365, "Days that the audit is kept.", least=1)
     interval_s: float = setting(600.0, "Seconds between clean-ups.", least=1)
 
 

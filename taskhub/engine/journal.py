@@ -8,6 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
+from taskhub.domain.audit import AuditEntry
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.ids import IdSource
@@ -50,6 +51,7 @@ class Journal:
         self._tasks: dict[int, tuple[Run, TaskState]] = {}
         self._outputs: dict[int, TaskOutput] = {}
         self._events: list[Event] = []
+        self._audit: list[AuditEntry] = []
         self._insist = Insistence(clock, "run store")
 
     @property
@@ -65,7 +67,7 @@ class Journal:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return not self._events
+        return not self._events and not self._audit
 
     def begin_tick(self) -> None:
         """Read the clock; all events until the next call carry this time."""
@@ -80,6 +82,10 @@ class Journal:
         if output.stdout or output.stderr or task.attempt > 1:
             row_id = run.header.first_task_id + task.index
             self._outputs[row_id] = TaskOutput(row_id, run.id, output)
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Keep the entry of who asked for what this tick does."""
+        self._audit.append(entry)
 
     def record(self, run: Run, name: EventName, task_id: str, extra: Mapping[str, JSON]) -> None:
         """Make an event, fold it into the run, and keep it for the commit."""
@@ -125,6 +131,8 @@ class Journal:
             tasks=[TaskUpdate.of(run, task) for run, task in self._tasks.values()],
             outputs=list(self._outputs.values()),
             events=self._events,
+            audit=self._audit,
         )
         self._new, self._runs, self._tasks, self._outputs, self._events = [], {}, {}, {}, []
+        self._audit = []
         return batch

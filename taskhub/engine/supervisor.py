@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Final
 
+from taskhub.domain.audit import AuditEntry
 from taskhub.domain.run import Run
 from taskhub.engine.attempt import SHUTDOWN
 from taskhub.engine.journal import Journal
@@ -83,20 +84,25 @@ class Supervisor:
         """How many attempts may run at once."""
         return self._scheduler.limit
 
-    async def submit(self, run: Run) -> None:
-        """Take up a new run; returns when it is stored. Raises `UnavailableError`."""
+    async def submit(self, run: Run, audit: AuditEntry | None = None) -> None:
+        """Take up a new run; returns when it is stored, and `audit` with it.
+
+        Raises `UnavailableError`.
+        """
         if self._is_paused:
             raise UnavailableError("the server is stopping and takes no new runs")
         self._check()
-        await self._command(lambda: self._progress.take_up(run))
+        await self._command(lambda: self._progress.take_up(run), audit)
 
-    async def cancel(self, run_id: str, task_id: str | None, by: str) -> None:
-        """Stop a run or one of its tasks; returns when that is stored.
+    async def cancel(
+        self, run_id: str, task_id: str | None, by: str, audit: AuditEntry | None = None
+    ) -> None:
+        """Stop a run or one of its tasks; returns when that is stored, and `audit` with it.
 
         Raises `NotFoundError` for a run that is not here, `ConflictError` if it is over.
         """
         self._check()
-        await self._command(lambda: self._progress.cancel(run_id, task_id, by))
+        await self._command(lambda: self._progress.cancel(run_id, task_id, by), audit)
 
     async def wait(self, run_id: str) -> Run | None:
         """Return the run when it has ended, and that is stored; None at once if it is not here.
@@ -166,8 +172,11 @@ class Supervisor:
         if self._journal.is_failing:
             raise UnavailableError("the store is not writing at present; try again")
 
-    async def _command(self, call: Callable[[], None]) -> None:
-        """Make `call` in the next tick; return after its commit, or raise what it raised."""
+    async def _command(self, call: Callable[[], None], audit: AuditEntry | None = None) -> None:
+        """Make `call` in the next tick; return after its commit, or raise what it raised.
+
+        `audit` is committed with what follows, unless it raised.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def run() -> None:
@@ -177,6 +186,8 @@ class Supervisor:
                 if not future.done():
                     future.set_exception(exc)
             else:
+                if audit is not None:
+                    self._journal.add_audit(audit)
                 self._told.append(future)
 
         self._post(run)

@@ -81,7 +81,7 @@ class Accounts:
             version=now,
             created_ms=now,
         )
-        entry = self._audit.entry(origin, "user.add", username, role=role.word)
+        entry = self._audit.entry(origin, "user.add", username, detail={"role": role.word})
         await self._store.add_account(account, entry)
         await self._changed()
         return account
@@ -115,10 +115,13 @@ class Accounts:
             )
             if _can_administer(account) and not _can_administer(changed):
                 await self._refuse_if_last(username)
-            what = {"password": True} if password is not None else {}
-            what |= {} if role is None else {"role": role.word}
-            what |= {} if disabled is None else {"disabled": disabled}
-            entry = self._audit.entry(origin, "user.change", username, **what)
+            given = {
+                "password": None if password is None else "changed",
+                "role": None if role is None else role.word,
+                "disabled": disabled,
+            }
+            detail = {name: value for name, value in given.items() if value is not None}
+            entry = self._audit.entry(origin, "user.change", username, detail=detail)
             await self._store.change_account(changed, entry)
         await self._changed()
         return changed
@@ -164,7 +167,8 @@ class Accounts:
             created_ms=now,
             expires_ms=0 if days is None else now + days * DAY_MS,
         )
-        entry = self._audit.entry(origin, "token.add", token.id, user=username, role=role.word)
+        detail = {"user": username, "name": name, "role": role.word}
+        entry = self._audit.entry(origin, "token.add", token.id, detail=detail)
         await self._store.add_token(token, entry)
         await self._changed()
         return token, f"{API_PREFIX}{token.id}_{secret}"
@@ -178,7 +182,8 @@ class Accounts:
         token = await self._store.token(token_id)
         if owner is not None and token.username != owner:
             raise NotFoundError("token", token_id)
-        entry = self._audit.entry(origin, "token.revoke", token_id, user=token.username)
+        detail = {"user": token.username, "name": token.name}
+        entry = self._audit.entry(origin, "token.revoke", token_id, detail=detail)
         await self._store.remove_token(token_id, entry)
         await self._changed()
 

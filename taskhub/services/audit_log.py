@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from taskhub.domain.audit import AuditEntry, Outcome
+from taskhub.domain.event import NOTHING
 from taskhub.domain.ids import IdSource
 from taskhub.domain.task import JSON
 from taskhub.ports.accounts import AuditQuery, AuditStore
@@ -33,8 +35,9 @@ class AuditLog:
         origin: Origin,
         action: str,
         target: str = "",
+        *,
         outcome: Outcome = Outcome.OK,
-        **detail: JSON,
+        detail: Mapping[str, JSON] = NOTHING,
     ) -> AuditEntry:
         """Return an entry of this moment; texts from outside are cut at 256 characters."""
         now = self._clock.now_ms()
@@ -55,11 +58,14 @@ class AuditLog:
         origin: Origin,
         action: str,
         target: str = "",
+        *,
         outcome: Outcome = Outcome.OK,
-        **detail: JSON,
+        detail: Mapping[str, JSON] = NOTHING,
     ) -> None:
         """Store an entry; returns once it is flushed. Raises `UnavailableError`."""
-        await self._store.append([self.entry(origin, action, target, outcome, **detail)])
+        await self._store.append(
+            [self.entry(origin, action, target, outcome=outcome, detail=detail)]
+        )
 
     async def note_refusal(self, origin: Origin, target: str, needed: str) -> None:
         """Store that somebody asked for what their role does not allow.
@@ -73,7 +79,8 @@ class AuditLog:
         self._refused.move_to_end(what)
         if len(self._refused) > REMEMBERED:
             self._refused.popitem(last=False)
-        await self.note(origin, "request", target, Outcome.DENIED, needed=needed)
+        detail = {"needed": needed}
+        await self.note(origin, "request", target, outcome=Outcome.DENIED, detail=detail)
 
     async def page(self, query: AuditQuery, limit: int, before: int | None) -> Page[AuditEntry]:
         """Return entries, newest first. Raises `UnavailableError`."""

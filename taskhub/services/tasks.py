@@ -64,7 +64,9 @@ class TaskService:
         """Go on behind the highest number stored; again where another server was active since."""
         self._last = max(self._last, await self._store.last_number())
 
-    async def submit(self, task: TaskSpec, *, owner: str = "", key: str = "") -> int:
+    async def submit(
+        self, task: TaskSpec, *, owner: str = "", key: str = "", address: str = ""
+    ) -> int:
         """Store a simple task and start it; return its number once it is stored.
 
         The number stands in for the id of `task`. It is given once: a submission that fails leaves
@@ -74,7 +76,7 @@ class TaskService:
         number = self._last
         spec = DagSpec(name=task.name, tasks=(replace(task, id=str(number)),))
         run_id = await self._runs.submit(
-            spec, source=Source.TASK, owner=owner, key=key, number=number
+            spec, source=Source.TASK, owner=owner, key=key, number=number, address=address
         )
         return (await self._store.run(run_id)).header.number if key else number
 
@@ -83,13 +85,13 @@ class TaskService:
         (task,) = await self._complete([await self._find(number)])
         return task
 
-    async def cancel(self, number: int, *, by: str) -> None:
+    async def cancel(self, number: int, *, by: str, address: str = "") -> None:
         """Stop a task; returns once that is stored, maybe before it is over.
 
         Raises `NotFoundError`, or `ConflictError` if it has ended.
         """
         found = await self._find(number)
-        await self._runs.cancel(found.header.run_id, by=by)
+        await self._runs.cancel(found.header.run_id, by=by, address=address)
 
     async def page(self, query: NumberedQuery, limit: int, before: int | None) -> Page[SimpleTask]:
         """Return tasks, newest first; a page ends early when it holds much text."""

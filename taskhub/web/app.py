@@ -11,10 +11,12 @@ from tornado.web import Application, HTTPError, RequestHandler, url
 
 from taskhub.errors import ConfigError, ForbiddenError
 from taskhub.ports.executor import Executors
+from taskhub.services.accounts import Accounts
+from taskhub.services.audit_log import AuditLog
 from taskhub.services.auth import AuthService
-from taskhub.services.roles import Role
 from taskhub.services.live import LiveHub
 from taskhub.services.logs import LogService
+from taskhub.services.roles import Role
 from taskhub.services.runs import RunService
 from taskhub.services.system import SystemService
 from taskhub.services.tasks import TaskService
@@ -55,6 +57,8 @@ class Services:
     runs: RunService
     tasks: TaskService
     auth: AuthService
+    accounts: Accounts
+    audit: AuditLog
     system: SystemService
     logs: LogService
     executors: Executors
@@ -139,6 +143,7 @@ def make_app(
     """
     gate = Gate(
         auth=services.auth,
+        audit=services.audit,
         settings=settings or WebSettings(),
         offload=offload or Offload(),
     )
@@ -154,6 +159,7 @@ def make_ws_app(
     """Return what listens for clients of the original: the socket, on any path."""
     gate = Gate(
         auth=services.auth,
+        audit=services.audit,
         settings=settings or WebSettings(is_loopback=False),
         offload=offload or Offload(),
     )

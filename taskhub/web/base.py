@@ -15,8 +15,9 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from taskhub.domain.task import JSON
 from taskhub.errors import TaskHubError, TooLargeError
-from taskhub.services.roles import Principal
 from taskhub.services.deadline import in_time
+from taskhub.services.origin import Origin
+from taskhub.services.roles import Principal
 from taskhub.spec.strict_json import parse
 from taskhub.web.gate import Gate, Permissions
 from taskhub.web.offload import encode
@@ -75,6 +76,16 @@ class ApiHandler(RequestHandler):
     def username(self) -> str:
         """Who asks; empty on public routes."""
         return self.principal.username if self.principal else ""
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return self.request.remote_ip or ""
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks, and from where, for the audit."""
+        return Origin(self.username, self.address)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")

@@ -65,6 +65,8 @@ class Credential:
     def _wait_for_expiry(self, principal: Principal) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if not principal.expires_ms:
+            return  # an API token without an end
         left_s = (principal.expires_ms - self._clock.now_ms()) / 1000
         if left_s <= 0:
             self._on_end()

@@ -13,9 +13,11 @@ from tornado.httputil import HTTPServerRequest
 
 from taskhub.domain.secrets import Secrets
 from taskhub.errors import ForbiddenError, UnauthorizedError
+from taskhub.services.audit_log import AuditLog
 from taskhub.services.auth import AuthService
-from taskhub.services.roles import Principal, Role
 from taskhub.services.deadline import ANSWER_S
+from taskhub.services.origin import Origin
+from taskhub.services.roles import Principal, Role
 from taskhub.services.tokens import NO_TOKEN
 from taskhub.spec.limits import SpecLimits
 from taskhub.web.offload import Offload
@@ -56,6 +58,7 @@ class Gate:
     """What every handler needs besides its services."""
 
     auth: AuthService
+    audit: AuditLog
     settings: WebSettings
     offload: Offload
 
@@ -79,6 +82,9 @@ class Gate:
         principal = await self.auth.authenticate(bearer(request))
         if principal.role < permission:
             needed = permission.word
+            origin = Origin(principal.username, request.remote_ip or "")
+            target = f"{request.method} {request.path}"
+            await self.audit.note_refusal(origin, target, needed)
             raise ForbiddenError(f"this needs the role {needed}; yours is {principal.role.word}")
         return principal
 

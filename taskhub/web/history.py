@@ -68,7 +68,9 @@ class CancelHandler(ApiHandler):
         fields.only(frozenset({"task_id"}))
         task_id = fields.text("task_id")
         findings.raise_any()
-        await self.runs.cancel(run_id, by=self.username, task_id=task_id or None)
+        await self.runs.cancel(
+            run_id, by=self.username, task_id=task_id or None, address=self.address
+        )
         self.ok()
 
 

@@ -26,8 +26,7 @@ class LoginHandler(ApiHandler):
         fields = Fields.of(await self.body(), "", findings)
         username, password = (_required(fields, name) for name in ("username", "password"))
         findings.raise_any()
-        address = self.request.remote_ip or ""
-        token = await self.auth.login(username, password, address)
+        token = await self.auth.login(username, password, self.address)
         self.ok({"token": token, "username": username})
 
 
@@ -44,5 +43,5 @@ class LogoutHandler(ApiHandler):
     auth: AuthService
 
     async def post(self) -> None:
-        await self.auth.logout(bearer(self.request))
+        await self.auth.logout(bearer(self.request), self.address)
         self.ok()

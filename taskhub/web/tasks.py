@@ -37,7 +37,13 @@ class SimpleTasksHandler(MakingHandler):
     async def post(self) -> None:
         key = self.idempotency_key()
         task = await self._task()
-        self.ok({"id": await self.tasks.submit(task, owner=self.username, key=key)})
+        self.ok(
+            {
+                "id": await self.tasks.submit(
+                    task, owner=self.username, key=key, address=self.address
+                )
+            }
+        )
 
     async def _task(self) -> TaskSpec:
         body = await self.body()
@@ -89,7 +95,7 @@ class CancelSimpleTaskHandler(ApiHandler):
     }
 
     async def post(self, task_id: str) -> None:
-        await self.tasks.cancel(to_number(task_id), by=self.username)
+        await self.tasks.cancel(to_number(task_id), by=self.username, address=self.address)
         self.ok()
 
 
