@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 
 import pymongo
 from bson import Binary
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
+from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import (
@@ -68,6 +69,15 @@ DUPLICATE: Final = 11000
 NOT_ALLOWED: Final = frozenset({13, 18, 8000})
 MISTAKES: Final = frozenset({2, 9, 14, 15, 17, 26, 40, 59, 66, 67, 85, 86, 121, 17280, 10334})
 """Codes that a wrong command gets, whatever the state of the deployment is."""
+
+
+class PlainInt(TypeDecoder):
+    """Reads 64-bit integers as Python's own: BSON's subclass is unknown to encoders of JSON."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        return int(value)
 
 
 class Collection_:  # noqa: N801  # beside the type of that name
@@ -237,9 +247,11 @@ async def connect(url: str, default_database: str = DATABASE) -> AsyncIterator[D
     Raises `ConfigError` for a URL or options that make no sense.
     """
     client, inner = _client(url, default_database)
-    codec: CodecOptions[Document] = CodecOptions(tz_aware=True)
+    plain: CodecOptions[Document] = CodecOptions(
+        tz_aware=True, type_registry=TypeRegistry([PlainInt()])
+    )
     try:
-        yield Database(client, inner.with_options(codec_options=codec))
+        yield Database(client, inner.with_options(codec_options=plain))
     finally:
         client.close()
 
