@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
 
 from taskhub.adapters.lease import SoleLease
+from taskhub.adapters.memory_accounts import MemoryAccountStore, MemoryAuditStore, is_within, newest
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogChunk, LogRecord
@@ -15,7 +15,6 @@ from taskhub.domain.result import NO_EXIT_CODE, Output
 from taskhub.domain.run import RunHeader, RunStatus
 from taskhub.domain.task import Status
 from taskhub.errors import ConflictError, NotFoundError
-from taskhub.ports.accounts import Account
 from taskhub.ports.lease import Lease
 from taskhub.ports.store import (
     Batch,
@@ -32,13 +31,12 @@ from taskhub.ports.store import (
     TaskUpdate,
 )
 
-T = TypeVar("T")
-
 
 class MemoryRunStore:
     """Implements `taskhub.ports.store.RunStore`."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: MemoryAuditStore | None = None) -> None:
+        self._audit = audit or MemoryAuditStore()
         self._runs: dict[str, RunRow] = {}
         self._dags: dict[str, DagSpec] = {}
         self._tasks: dict[int, TaskRow] = {}
@@ -64,6 +62,7 @@ class MemoryRunStore:
             self._outputs[output.id] = output.output
         for event in batch.events:
             self._events.setdefault(event.run_id, {}).setdefault(event.seq, event)
+        await self._audit.append(batch.audit)
 
     def _check_keys(self, headers: Iterable[RunHeader]) -> None:
         owners = {row.header.unique_key: run_id for run_id, row in self._runs.items()}
@@ -118,7 +117,7 @@ class MemoryRunStore:
 
     async def runs(self, query: RunQuery, limit: int, before: int | None = None) -> Page[RunRow]:
         rows = [row for row in self._runs.values() if _run_matches(query, row)]
-        return _newest(rows, lambda row: row.header.ord, limit, before)
+        return newest(rows, lambda row: row.header.ord, limit, before)
 
     async def task_runs(
         self, query: TaskQuery, limit: int, before: int | None = None
@@ -128,7 +127,7 @@ class MemoryRunStore:
             for row in self._tasks.values()
             if query.run_id in {None, row.state.run_id} and query.name in {None, row.spec.name}
         ]
-        return _newest(rows, lambda row: row.state.id, limit, before)
+        return newest(rows, lambda row: row.state.id, limit, before)
 
     async def numbered(
         self, query: NumberedQuery, limit: int, before: int | None = None
@@ -136,12 +135,12 @@ class MemoryRunStore:
         headers = (row.header for row in self._runs.values() if row.header.number)
         tasks = (NumberedTask(header=h, task=self._tasks[h.first_task_id]) for h in headers)
         rows = [task for task in tasks if _task_matches(query, task)]
-        return _newest(rows, lambda task: task.header.number, limit, before)
+        return newest(rows, lambda task: task.header.number, limit, before)
 
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         stored = (event for events in self._events.values() for event in events.values())
         rows = [event for event in stored if _event_matches(query, event)]
-        return _newest(rows, lambda event: event.id, limit, before)
+        return newest(rows, lambda event: event.id, limit, before)
 
     async def outputs(self, task_run_ids: Sequence[int]) -> Mapping[int, Output]:
         return {i: self._outputs[i] for i in task_run_ids if i in self._outputs}
@@ -170,7 +169,7 @@ def _run_matches(query: RunQuery, row: RunRow) -> bool:
     return (
         query.run_id in {None, row.header.run_id}
         and (query.name is None or query.name.casefold() in row.header.name.casefold())
-        and _is_within(row.state.start_ts_ms, query.start_ts_ms, query.end_ts_ms)
+        and is_within(row.state.start_ts_ms, query.start_ts_ms, query.end_ts_ms)
     )
 
 
@@ -187,19 +186,8 @@ def _event_matches(query: EventQuery, event: Event) -> bool:
         query.run_id in {None, event.run_id}
         and query.task_id in {None, event.task_id}
         and query.event in {None, event.name}
-        and _is_within(event.ts_ms, query.start_ts_ms, query.end_ts_ms)
+        and is_within(event.ts_ms, query.start_ts_ms, query.end_ts_ms)
     )
-
-
-def _is_within(ts_ms: int, start: int | None, end: int | None) -> bool:
-    return (start is None or start <= ts_ms) and (end is None or ts_ms <= end)
-
-
-def _newest(rows: list[T], key: Callable[[T], int], limit: int, before: int | None) -> Page[T]:
-    rows = sorted(rows, key=key, reverse=True)
-    rows = [row for row in rows if before is None or key(row) < before]
-    more = len(rows) > limit > 0
-    return Page(items=rows[:limit], next_before=key(rows[limit - 1]) if more else None)
 
 
 class MemoryLogStore:
@@ -283,37 +271,22 @@ def _head(chunks: Sequence[LogChunk]) -> LogHead:
     )
 
 
-class MemoryAccountStore:
-    """Implements `taskhub.ports.store.AccountStore`."""
-
-    def __init__(self) -> None:
-        self._accounts: dict[str, Account] = {}
-        self._revoked: dict[str, int] = {}
-
-    async def account(self, username: str) -> Account:
-        if username not in self._accounts:
-            raise NotFoundError("account", username)
-        return self._accounts[username]
-
-    async def put_account(self, account: Account) -> None:
-        self._accounts[account.username] = account
-
-    async def revoke(self, jti: str, expires_ms: int) -> None:
-        self._revoked[jti] = expires_ms
-
-    async def revoked(self, now_ms: int) -> Mapping[str, int]:
-        self._revoked = {jti: until for jti, until in self._revoked.items() if until > now_ms}
-        return dict(self._revoked)
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryStores:
-    """The three stores of one server."""
+    """The stores of one server; any of them may be another one, for tests."""
 
-    runs: MemoryRunStore = field(default_factory=MemoryRunStore)
-    logs: MemoryLogStore = field(default_factory=MemoryLogStore)
-    accounts: MemoryAccountStore = field(default_factory=MemoryAccountStore)
-    lease: Lease = field(default_factory=SoleLease)
+    def __init__(
+        self,
+        *,
+        runs: MemoryRunStore | None = None,
+        logs: MemoryLogStore | None = None,
+        accounts: MemoryAccountStore | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        self.audit = MemoryAuditStore() if accounts is None else accounts.audit
+        self.runs = runs or MemoryRunStore(self.audit)
+        self.logs = logs or MemoryLogStore()
+        self.accounts = accounts or MemoryAccountStore(self.audit)
+        self.lease: Lease = lease or SoleLease()
 
     async def signing_key(self, local: Callable[[], bytes]) -> bytes:
         """Return the data directory's own key, for no other server uses these stores."""

@@ -6,7 +6,12 @@ import pytest
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.adapters.sqlite import open_sqlite
-from taskhub.testing.store_contracts import AccountStoreContract, LogStoreContract, RunStoreContract
+from taskhub.testing.store_contracts import (
+    AccountStoreContract,
+    AuditStoreContract,
+    LogStoreContract,
+    RunStoreContract,
+)
 
 
 class OnMemory:
@@ -34,6 +39,10 @@ class TestMemoryAccounts(OnMemory, AccountStoreContract):
     pass
 
 
+class TestMemoryAudit(OnMemory, AuditStoreContract):
+    pass
+
+
 class TestSqliteRuns(OnSqlite, RunStoreContract):
     pass
 
@@ -43,4 +52,8 @@ class TestSqliteLogs(OnSqlite, LogStoreContract):
 
 
 class TestSqliteAccounts(OnSqlite, AccountStoreContract):
+    pass
+
+
+class TestSqliteAudit(OnSqlite, AuditStoreContract):
     pass

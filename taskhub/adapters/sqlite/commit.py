@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from taskhub.adapters.sqlite.audit import add_entries
 from taskhub.adapters.sqlite.rows import encode_json, fetch, insert, select, to_text, update
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
@@ -68,6 +69,8 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     outputs = [(each.id, each.output.stdout, each.output.stderr) for each in batch.outputs]
     PUT_OUTPUTS.execute(connection, outputs)
     INSERT_EVENTS.execute(connection, [event_row(event) for event in batch.events])
+    if batch.audit:
+        add_entries(connection, batch.audit)
 
 
 def _unknown(

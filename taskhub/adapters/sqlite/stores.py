@@ -1,29 +1,35 @@
-"""A data directory, opened: the lock, the two files, the three stores."""
+"""A data directory, opened: the lock, the two files, the stores in them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from taskhub.adapters.lease import SoleLease
 from taskhub.adapters.lock import locked
 from taskhub.adapters.sqlite.accounts import SqliteAccountStore
-from taskhub.adapters.sqlite.database import open_database
+from taskhub.adapters.sqlite.audit import SqliteAuditStore
+from taskhub.adapters.sqlite.database import open_database, stored_version
 from taskhub.adapters.sqlite.logs import SqliteLogStore
 from taskhub.adapters.sqlite.runs import SqliteRunStore
 from taskhub.adapters.sqlite.schema import LOGS, STATE
 from taskhub.ports.lease import Lease
 
+FILE: Final = "taskhub.db"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteStores:
-    """The three stores of one server."""
+    """The stores of one server."""
 
     runs: SqliteRunStore
     logs: SqliteLogStore
     accounts: SqliteAccountStore
+    audit: SqliteAuditStore
     lease: Lease = field(default_factory=SoleLease)
 
     async def signing_key(self, local: Callable[[], bytes]) -> bytes:
@@ -43,11 +49,35 @@ async def open_sqlite(
     """
     with locked(directory):
         async with (
-            open_database(directory / "taskhub.db", STATE, sync) as state,
+            open_database(directory / FILE, STATE, sync) as state,
             open_database(directory / "logs.db", LOGS, sync) as logs,
         ):
             yield SqliteStores(
                 runs=SqliteRunStore(state, directory, min_free_bytes),
                 logs=SqliteLogStore(logs),
                 accounts=SqliteAccountStore(state),
+                audit=SqliteAuditStore(state),
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteAccounts:
+    """What the command line changes beside a running server."""
+
+    accounts: SqliteAccountStore
+    audit: SqliteAuditStore
+
+
+@asynccontextmanager
+async def open_sqlite_accounts(directory: Path) -> AsyncIterator[SqliteAccounts]:
+    """Open the accounts of a data directory, which a running server may use at the same time.
+
+    Raises `ConfigError` where there is no `taskhub.db`, where it cannot be used, or where it would
+    have to be upgraded under a server that is running.
+    """
+    path = directory / FILE
+    async with AsyncExitStack() as stack:
+        if await asyncio.to_thread(stored_version, path, STATE) != len(STATE.migrations):
+            stack.enter_context(locked(directory))
+        state = await stack.enter_async_context(open_database(path, STATE, "FULL"))
+        yield SqliteAccounts(accounts=SqliteAccountStore(state), audit=SqliteAuditStore(state))

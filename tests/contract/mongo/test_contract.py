@@ -10,7 +10,12 @@ import pytest
 from taskhub.adapters.mongo import open_mongo
 from taskhub.adapters.mongo.lease import LeaseTimes
 from taskhub.testing.lease_contract import LeaseContract, Rival
-from taskhub.testing.store_contracts import LogStoreContract, RunStoreContract
+from taskhub.testing.store_contracts import (
+    AccountStoreContract,
+    AuditStoreContract,
+    LogStoreContract,
+    RunStoreContract,
+)
 
 
 class TestMongoRuns(RunStoreContract):
@@ -18,6 +23,14 @@ class TestMongoRuns(RunStoreContract):
 
 
 class TestMongoLogs(LogStoreContract):
+    pass
+
+
+class TestMongoAccounts(AccountStoreContract):
+    pass
+
+
+class TestMongoAudit(AuditStoreContract):
     pass
 
 
