@@ -67,7 +67,8 @@ class AccountStore(Protocol):
 
     A call whose `entry.key` is stored is one that was made before, whose answer its caller did
     not see: it succeeds, and after it things are as after the first. So the repetition of an
-    addition or a change is no conflict, and that of a removal no `NotFoundError`.
+    addition or a change is no conflict, and that of a removal no `NotFoundError`. Where others have
+    changed the same account or token since, it may be a `ConflictError` all the same.
     """
 
     async def account(self, username: str) -> Account:

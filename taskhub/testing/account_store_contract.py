@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,13 @@ from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.accounts import Account, ApiToken, AuditQuery
 from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, Stores, audit_entry
 
+HASH = "1"
 Call = Callable[[Stores, AuditEntry], Awaitable[None]]
 
 
 def account(name: str, version: int = 1, *, role: str = "viewer") -> Account:
     """Return an account."""
-    return Account(username=name, password_hash="hash", role=role, version=version, created_ms=T0)
+    return Account(username=name, password_hash=HASH, role=role, version=version, created_ms=T0)
 
 
 def token(token_id: str, username: str = "a", created_ms: int = T0) -> ApiToken:
@@ -128,15 +130,14 @@ class AccountChangeContract:
             await change(stores, audit_entry(2))
         assert await state(stores) == before
 
-    async def test_a_repeated_change_is_not_refused_for_what_came_after(
-        self, stores: Stores
-    ) -> None:
+    async def test_a_change_repeated_after_others_undoes_none_of_them(self, stores: Stores) -> None:
         await fill(stores)
         await stores.accounts.change_account(account("a", 2, role="admin"), audit_entry(1))
         await stores.accounts.change_account(account("a", 3), audit_entry(2))
-        await stores.accounts.change_account(account("a", 2, role="admin"), audit_entry(1))
-        assert (await stores.accounts.account("a")).version == 3
-        assert sorted(await keys(stores)) == ["key 1", "key 2"]
+        before = await state(stores)
+        with suppress(ConflictError):
+            await stores.accounts.change_account(account("a", 2, role="admin"), audit_entry(1))
+        assert await state(stores) == before
 
 
 class AccountStoreContract(AccountChangeContract):
@@ -172,7 +173,7 @@ class AccountStoreContract(AccountChangeContract):
     async def test_a_change_replaces_the_whole_account(self, stores: Stores) -> None:
         first = account("a", T0)
         await stores.accounts.add_account(first, audit_entry(1))
-        changed = replace(first, version=T0 + 1, password_hash="other", role="r", disabled=True)
+        changed = replace(first, version=T0 + 1, password_hash=HASH * 2, role="r", disabled=True)
         await stores.accounts.change_account(changed, audit_entry(2))
         assert await stores.accounts.account("a") == changed
         back = replace(first, version=T0 + 2)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import product
 
 from taskhub.domain.audit import AuditEntry, Outcome
+from taskhub.domain.task import JSON
 from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import Batch
 from taskhub.testing.store_samples import (
@@ -53,7 +54,7 @@ class AuditStoreContract:
     """What every `AuditStore` has to do; uses `stores.audit`, and `stores.runs` for commits."""
 
     async def test_an_entry_comes_back_as_it_was(self, stores: Stores) -> None:
-        detail = {"a": [1, None, True, 1.5], NASTY: {"b": NASTY}, "n": INT64_MAX}
+        detail: dict[str, JSON] = {"a": [1, None, True, 1.5], NASTY: {"b": NASTY}, "n": INT64_MAX}
         wanted = AuditEntry(
             INT64_MAX - 1, NASTY, T0, NASTY, NASTY, NASTY, NASTY, Outcome.DENIED, detail
         )

@@ -24,14 +24,14 @@ LIST: Final = """SELECT username, password_hash, role, version, disabled, create
 PUT: Final = """INSERT OR REPLACE INTO accounts
     (username, password_hash, role, version, disabled, created_ms) VALUES (?, ?, ?, ?, ?, ?)"""
 REMOVE: Final = "DELETE FROM accounts WHERE username = ?"
-FIND_TOKEN: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
+FIND_KEY: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
     FROM tokens WHERE id = ?"""
-LIST_TOKENS: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
+LIST_KEYS: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
     FROM tokens WHERE ?1 IS NULL OR username = ?1 ORDER BY created_ms, id"""
-PUT_TOKEN: Final = """INSERT OR REPLACE INTO tokens
+PUT_KEY: Final = """INSERT OR REPLACE INTO tokens
     (id, name, username, role, digest, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"""
-REMOVE_TOKEN: Final = "DELETE FROM tokens WHERE id = ?"  # noqa: S105  # no password
-REMOVE_TOKENS_OF: Final = "DELETE FROM tokens WHERE username = ?"
+REMOVE_KEY: Final = "DELETE FROM tokens WHERE id = ?"
+REMOVE_KEYS_OF: Final = "DELETE FROM tokens WHERE username = ?"
 REVOKE: Final = "INSERT OR REPLACE INTO revoked (jti, expires_ms) VALUES (?, ?)"
 NOTE_CHANGE: Final = """INSERT INTO sequences (name, value) VALUES ('accounts', 1)
     ON CONFLICT (name) DO UPDATE SET value = value + 1"""
@@ -73,31 +73,31 @@ class SqliteAccountStore:
         def remove(connection: sqlite3.Connection) -> None:
             if not connection.execute(REMOVE, (username,)).rowcount:
                 raise NotFoundError("account", username)
-            connection.execute(REMOVE_TOKENS_OF, (username,))
+            connection.execute(REMOVE_KEYS_OF, (username,))
 
         await self._change(entry, remove)
 
     async def token(self, token_id: str) -> ApiToken:
-        row = await self._database.read(lambda c: c.execute(FIND_TOKEN, (token_id,)).fetchone())
+        row = await self._database.read(lambda c: c.execute(FIND_KEY, (token_id,)).fetchone())
         if row is None:
             raise NotFoundError("token", token_id)
         return _token(row)
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        rows = await self._database.read(lambda c: c.execute(LIST_TOKENS, (username,)).fetchall())
+        rows = await self._database.read(lambda c: c.execute(LIST_KEYS, (username,)).fetchall())
         return [_token(row) for row in rows]
 
     async def add_token(self, token: ApiToken, entry: AuditEntry) -> None:
         def add(connection: sqlite3.Connection) -> None:
-            if connection.execute(FIND_TOKEN, (token.id,)).fetchone():
+            if connection.execute(FIND_KEY, (token.id,)).fetchone():
                 raise ConflictError(f"there is a token {token.id!r}")
-            connection.execute(PUT_TOKEN, astuple(token))
+            connection.execute(PUT_KEY, astuple(token))
 
         await self._change(entry, add)
 
     async def remove_token(self, token_id: str, entry: AuditEntry) -> None:
         def remove(connection: sqlite3.Connection) -> None:
-            if not connection.execute(REMOVE_TOKEN, (token_id,)).rowcount:
+            if not connection.execute(REMOVE_KEY, (token_id,)).rowcount:
                 raise NotFoundError("token", token_id)
 
         await self._change(entry, remove)
@@ -123,7 +123,7 @@ class SqliteAccountStore:
     ) -> None:
         def put(connection: sqlite3.Connection) -> None:
             connection.executemany(PUT, [astuple(account) for account in accounts])
-            connection.executemany(PUT_TOKEN, [astuple(token) for token in tokens])
+            connection.executemany(PUT_KEY, [astuple(token) for token in tokens])
             connection.executemany(REVOKE, list(revoked.items()))
             connection.execute(NOTE_CHANGE)
 
