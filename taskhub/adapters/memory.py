@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
 
 from taskhub.adapters.lease import SoleLease
-from taskhub.adapters.memory_accounts import MemoryAccountStore, MemoryAuditStore
+from taskhub.adapters.memory_accounts import MemoryAccountStore, MemoryAuditStore, is_within, newest
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
 from taskhub.domain.log import LogChunk, LogRecord
@@ -31,8 +30,6 @@ from taskhub.ports.store import (
     TaskRow,
     TaskUpdate,
 )
-
-T = TypeVar("T")
 
 
 class MemoryRunStore:
@@ -65,7 +62,7 @@ class MemoryRunStore:
             self._outputs[output.id] = output.output
         for event in batch.events:
             self._events.setdefault(event.run_id, {}).setdefault(event.seq, event)
-        self._audit.add(batch.audit)
+        await self._audit.append(batch.audit)
 
     def _check_keys(self, headers: Iterable[RunHeader]) -> None:
         owners = {row.header.unique_key: run_id for run_id, row in self._runs.items()}
@@ -120,7 +117,7 @@ class MemoryRunStore:
 
     async def runs(self, query: RunQuery, limit: int, before: int | None = None) -> Page[RunRow]:
         rows = [row for row in self._runs.values() if _run_matches(query, row)]
-        return _newest(rows, lambda row: row.header.ord, limit, before)
+        return newest(rows, lambda row: row.header.ord, limit, before)
 
     async def task_runs(
         self, query: TaskQuery, limit: int, before: int | None = None
@@ -130,7 +127,7 @@ class MemoryRunStore:
             for row in self._tasks.values()
             if query.run_id in {None, row.state.run_id} and query.name in {None, row.spec.name}
         ]
-        return _newest(rows, lambda row: row.state.id, limit, before)
+        return newest(rows, lambda row: row.state.id, limit, before)
 
     async def numbered(
         self, query: NumberedQuery, limit: int, before: int | None = None
@@ -138,12 +135,12 @@ class MemoryRunStore:
         headers = (row.header for row in self._runs.values() if row.header.number)
         tasks = (NumberedTask(header=h, task=self._tasks[h.first_task_id]) for h in headers)
         rows = [task for task in tasks if _task_matches(query, task)]
-        return _newest(rows, lambda task: task.header.number, limit, before)
+        return newest(rows, lambda task: task.header.number, limit, before)
 
     async def events(self, query: EventQuery, limit: int, before: int | None = None) -> Page[Event]:
         stored = (event for events in self._events.values() for event in events.values())
         rows = [event for event in stored if _event_matches(query, event)]
-        return _newest(rows, lambda event: event.id, limit, before)
+        return newest(rows, lambda event: event.id, limit, before)
 
     async def outputs(self, task_run_ids: Sequence[int]) -> Mapping[int, Output]:
         return {i: self._outputs[i] for i in task_run_ids if i in self._outputs}
@@ -172,7 +169,7 @@ def _run_matches(query: RunQuery, row: RunRow) -> bool:
     return (
         query.run_id in {None, row.header.run_id}
         and (query.name is None or query.name.casefold() in row.header.name.casefold())
-        and _is_within(row.state.start_ts_ms, query.start_ts_ms, query.end_ts_ms)
+        and is_within(row.state.start_ts_ms, query.start_ts_ms, query.end_ts_ms)
     )
 
 
@@ -189,19 +186,8 @@ def _event_matches(query: EventQuery, event: Event) -> bool:
         query.run_id in {None, event.run_id}
         and query.task_id in {None, event.task_id}
         and query.event in {None, event.name}
-        and _is_within(event.ts_ms, query.start_ts_ms, query.end_ts_ms)
+        and is_within(event.ts_ms, query.start_ts_ms, query.end_ts_ms)
     )
-
-
-def _is_within(ts_ms: int, start: int | None, end: int | None) -> bool:
-    return (start is None or start <= ts_ms) and (end is None or ts_ms <= end)
-
-
-def _newest(rows: list[T], key: Callable[[T], int], limit: int, before: int | None) -> Page[T]:
-    rows = sorted(rows, key=key, reverse=True)
-    rows = [row for row in rows if before is None or key(row) < before]
-    more = len(rows) > limit > 0
-    return Page(items=rows[:limit], next_before=key(rows[limit - 1]) if more else None)
 
 
 class MemoryLogStore:
@@ -286,14 +272,21 @@ def _head(chunks: Sequence[LogChunk]) -> LogHead:
 
 
 class MemoryStores:
-    """The stores of one server."""
+    """The stores of one server; any of them may be another one, for tests."""
 
-    def __init__(self, lease: Lease | None = None) -> None:
-        self.audit = MemoryAuditStore()
-        self.runs = MemoryRunStore(self.audit)
-        self.logs = MemoryLogStore()
-        self.accounts = MemoryAccountStore(self.audit)
-        self.lease = lease or SoleLease()
+    def __init__(
+        self,
+        *,
+        runs: MemoryRunStore | None = None,
+        logs: MemoryLogStore | None = None,
+        accounts: MemoryAccountStore | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        self.audit = MemoryAuditStore() if accounts is None else accounts.audit
+        self.runs = runs or MemoryRunStore(self.audit)
+        self.logs = logs or MemoryLogStore()
+        self.accounts = accounts or MemoryAccountStore(self.audit)
+        self.lease: Lease = lease or SoleLease()
 
     async def signing_key(self, local: Callable[[], bytes]) -> bytes:
         """Return the data directory's own key, for no other server uses these stores."""

@@ -1,13 +1,17 @@
-"""Accounts and the audit as long as the process lives; see `taskhub.adapters.memory`."""
+"""Accounts and the audit in dictionaries, for as long as the process lives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import TypeVar
 
 from taskhub.domain.audit import AuditEntry
 from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.accounts import Account, ApiToken, AuditQuery
 from taskhub.ports.store import Page
+
+T = TypeVar("T")
 
 
 class MemoryAuditStore:
@@ -15,41 +19,30 @@ class MemoryAuditStore:
 
     def __init__(self) -> None:
         self._entries: dict[int, AuditEntry] = {}
-        self._keys: set[str] = set()
+        self._keys: dict[str, int] = {}
 
     def has(self, key: str) -> bool:
-        """Whether an entry of that key is here."""
+        """Say whether an entry is stored."""
         return key in self._keys
 
-    def add(self, entries: Sequence[AuditEntry]) -> None:
-        """Store entries, each once, each with an id of its own."""
-        for entry in entries:
-            if entry.key in self._keys:
-                continue
-            i = entry.id
-            while i in self._entries:
-                i += 1
-            self._entries[i] = entry._replace(id=i)
-            self._keys.add(entry.key)
-
     async def append(self, entries: Sequence[AuditEntry]) -> None:
-        self.add(entries)
+        for entry in entries:
+            if entry.key not in self._keys:
+                free = next(i for i in count(entry.id) if i not in self._entries)
+                self._entries[free] = entry._replace(id=free)
+                self._keys[entry.key] = free
 
     async def entries(
         self, query: AuditQuery, limit: int, before: int | None = None
     ) -> Page[AuditEntry]:
-        found = [
-            self._entries[i]
-            for i in sorted(self._entries, reverse=True)
-            if (before is None or i < before) and _matches(query, self._entries[i])
-        ]
-        more = len(found) > limit > 0
-        return Page(items=found[:limit], next_before=found[limit - 1].id if more else None)
+        rows = [entry for entry in self._entries.values() if _matches(query, entry)]
+        return newest(rows, lambda entry: entry.id, limit, before)
 
     async def expire(self, before_ms: int, limit: int = 1000) -> int:
-        old = sorted((e.ts_ms, i) for i, e in self._entries.items() if e.ts_ms < before_ms)[:limit]
-        for _, i in old:
-            self._keys.discard(self._entries.pop(i).key)
+        old = [entry for entry in self._entries.values() if entry.ts_ms < before_ms]
+        old = sorted(old, key=lambda entry: entry.ts_ms)[:limit]
+        for entry in old:
+            del self._entries[entry.id], self._keys[entry.key]
         return len(old)
 
 
@@ -59,8 +52,7 @@ def _matches(query: AuditQuery, entry: AuditEntry) -> bool:
         and query.action in {None, entry.action}
         and query.target in {None, entry.target}
         and query.outcome in {None, entry.outcome}
-        and (query.start_ts_ms is None or query.start_ts_ms <= entry.ts_ms)
-        and (query.end_ts_ms is None or entry.ts_ms <= query.end_ts_ms)
+        and is_within(entry.ts_ms, query.start_ts_ms, query.end_ts_ms)
     )
 
 
@@ -68,73 +60,68 @@ class MemoryAccountStore:
     """Implements `taskhub.ports.accounts.AccountStore`."""
 
     def __init__(self, audit: MemoryAuditStore | None = None) -> None:
-        self._audit = audit or MemoryAuditStore()
+        self.audit = audit or MemoryAuditStore()
         self._accounts: dict[str, Account] = {}
         self._tokens: dict[str, ApiToken] = {}
         self._revoked: dict[str, int] = {}
         self._revision = 0
 
     async def account(self, username: str) -> Account:
-        if username not in self._accounts:
-            raise NotFoundError("account", username)
-        return self._accounts[username]
+        return _find(self._accounts, "account", username)
 
     async def accounts(self) -> Sequence[Account]:
-        return [self._accounts[name] for name in sorted(self._accounts)]
+        return sorted(self._accounts.values(), key=lambda account: account.username)
 
     async def add_account(self, account: Account, entry: AuditEntry) -> None:
-        if self._audit.has(entry.key):
+        if self.audit.has(entry.key):
             return
         if account.username in self._accounts:
             raise ConflictError(f"there is an account {account.username!r}")
         self._accounts[account.username] = account
-        self._note(entry)
+        await self._note(entry)
 
     async def change_account(self, account: Account, entry: AuditEntry) -> None:
-        if self._audit.has(entry.key):
+        if self.audit.has(entry.key):
             return
-        stored = await self.account(account.username)
-        if stored.version != account.version - 1:
-            message = f"the account {account.username!r} was changed meanwhile; try again"
-            raise ConflictError(message)
-        self._accounts[account.username] = account
-        self._note(entry)
+        name = account.username
+        if _find(self._accounts, "account", name).version != account.version - 1:
+            raise ConflictError(f"the account {name!r} was changed meanwhile; try again")
+        self._accounts[name] = account
+        await self._note(entry)
 
     async def remove_account(self, username: str, entry: AuditEntry) -> None:
-        if self._audit.has(entry.key):
+        if self.audit.has(entry.key):
             return
-        await self.account(username)
+        _find(self._accounts, "account", username)
         del self._accounts[username]
-        self._tokens = {i: t for i, t in self._tokens.items() if t.username != username}
-        self._note(entry)
+        self._tokens = {k: t for k, t in self._tokens.items() if t.username != username}
+        await self._note(entry)
 
     async def token(self, token_id: str) -> ApiToken:
-        if token_id not in self._tokens:
-            raise NotFoundError("token", token_id)
-        return self._tokens[token_id]
+        return _find(self._tokens, "token", token_id)
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        found = [t for t in self._tokens.values() if username in {None, t.username}]
+        found = [each for each in self._tokens.values() if username in {None, each.username}]
         return sorted(found, key=lambda token: (token.created_ms, token.id))
 
     async def add_token(self, token: ApiToken, entry: AuditEntry) -> None:
-        if self._audit.has(entry.key):
+        if self.audit.has(entry.key):
             return
         if token.id in self._tokens:
             raise ConflictError(f"there is a token {token.id!r}")
         self._tokens[token.id] = token
-        self._note(entry)
+        await self._note(entry)
 
     async def remove_token(self, token_id: str, entry: AuditEntry) -> None:
-        if self._audit.has(entry.key):
+        if self.audit.has(entry.key):
             return
-        await self.token(token_id)
+        _find(self._tokens, "token", token_id)
         del self._tokens[token_id]
-        self._note(entry)
+        await self._note(entry)
 
     async def revoke(self, jti: str, expires_ms: int, entry: AuditEntry) -> None:
         self._revoked[jti] = expires_ms
-        self._note(entry)
+        await self._note(entry)
 
     async def revoked(self, now_ms: int) -> Mapping[str, int]:
         self._revoked = {jti: until for jti, until in self._revoked.items() if until > now_ms}
@@ -154,6 +141,25 @@ class MemoryAccountStore:
         self._revoked |= revoked
         self._revision += 1
 
-    def _note(self, entry: AuditEntry) -> None:
-        self._audit.add([entry])
+    async def _note(self, entry: AuditEntry) -> None:
+        await self.audit.append([entry])
         self._revision += 1
+
+
+def _find(found: Mapping[str, T], kind: str, name: str) -> T:
+    if name not in found:
+        raise NotFoundError(kind, name)
+    return found[name]
+
+
+def is_within(ts_ms: int, start: int | None, end: int | None) -> bool:
+    """Say whether a time is in a range whose ends may be open."""
+    return (start is None or start <= ts_ms) and (end is None or ts_ms <= end)
+
+
+def newest(rows: Sequence[T], key: Callable[[T], int], limit: int, before: int | None) -> Page[T]:
+    """Return a page of the rows whose key is below `before`, by descending key."""
+    rows = sorted(rows, key=key, reverse=True)
+    rows = [row for row in rows if before is None or key(row) < before]
+    more = len(rows) > limit > 0
+    return Page(items=rows[:limit], next_before=key(rows[limit - 1]) if more else None)

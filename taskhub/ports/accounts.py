@@ -62,7 +62,13 @@ class AccountStore(Protocol):
     """Who may do what, and which tokens are no longer good.
 
     A method with an `entry` stores it with the change: never the change without the entry, and
-    no entry where the change was refused. What was refused has changed nothing.
+    no entry where the change was refused. What was refused has changed nothing. An entry gets the
+    next free id, as with `AuditStore.append`.
+
+    A call whose `entry.key` is stored is one that was made before, whose answer its caller did
+    not see: it succeeds, and after it things are as after the first. So the repetition of an
+    addition or a change is no conflict, and that of a removal no `NotFoundError`. Where others have
+    changed the same account or token since, it may be a `ConflictError` all the same.
     """
 
     async def account(self, username: str) -> Account:
@@ -113,7 +119,10 @@ class AccountStore(Protocol):
         ...
 
     async def revision(self) -> int:
-        """Return a number that grows with every change that any process made here; cheap."""
+        """Return a number that grows with every change that any process made here; cheap.
+
+        What was refused may make it grow, and so may a repeated call.
+        """
         ...
 
     async def restore(
@@ -122,7 +131,10 @@ class AccountStore(Protocol):
         tokens: Sequence[ApiToken],
         revoked: Mapping[str, int],
     ) -> None:
-        """Put all of these, replacing what has the same name or id. For migrations."""
+        """Put all of these, replacing what has the same name or id. For migrations.
+
+        No entry is made; `revision` grows.
+        """
         ...
 
 
@@ -130,13 +142,17 @@ class AuditStore(Protocol):
     """Who did what; only ever appended to, and cut off at its old end."""
 
     async def append(self, entries: Sequence[AuditEntry]) -> None:
-        """Store entries, flushed, all or none; an entry whose `key` is there stays as it is."""
+        """Store entries, flushed; an entry whose `key` is there stays as it is.
+
+        An entry whose id another one has gets the next free one. Where this raises, some may be
+        stored; the same call, repeated, stores the rest.
+        """
         ...
 
     async def entries(
         self, query: AuditQuery, limit: int, before: int | None = None
     ) -> Page[AuditEntry]:
-        """Return entries by descending id, those below `before`."""
+        """Return entries by descending id, those below `before`; `limit` is positive."""
         ...
 
     async def expire(self, before_ms: int, limit: int = 1000) -> int:

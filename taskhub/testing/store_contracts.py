@@ -11,7 +11,8 @@ The plugin `taskhub.testing.pytest_async` runs the tests and the fixture.
 
 from __future__ import annotations
 
-from taskhub.testing.account_store_contract import AccountStoreContract, AuditStoreContract
+from taskhub.testing.account_store_contract import AccountStoreContract
+from taskhub.testing.audit_store_contract import AuditStoreContract
 from taskhub.testing.faults import Fault, FaultyRunStore
 from taskhub.testing.log_store_contract import LogStoreContract
 from taskhub.testing.numbered_contract import NumberedContract

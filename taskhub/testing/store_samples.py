@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
+from taskhub.domain.audit import AuditEntry, Outcome
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import NOTHING, Event, EventName
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
@@ -163,6 +164,14 @@ async def snapshot(store: RunStore, number: int) -> tuple[object, ...]:
         list((await store.events(EventQuery(run_id=run), 5000)).items),
         list(await store.history(run)),
         dict(await store.outputs([task_run_id(number, i) for i in range(3)])),
+    )
+
+
+def audit_entry(number: int) -> AuditEntry:
+    """Return entry `number` of the audit."""
+    detail: Mapping[str, JSON] = {"number": number} if number % 2 else {}
+    return AuditEntry(
+        number, f"key {number}", T0 + number, "ann", "user.add", "bob", "::1", Outcome.OK, detail
     )
 
 

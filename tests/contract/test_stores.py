@@ -39,6 +39,10 @@ class TestMemoryAccounts(OnMemory, AccountStoreContract):
     pass
 
 
+class TestMemoryAudit(OnMemory, AuditStoreContract):
+    pass
+
+
 class TestSqliteRuns(OnSqlite, RunStoreContract):
     pass
 
@@ -48,10 +52,6 @@ class TestSqliteLogs(OnSqlite, LogStoreContract):
 
 
 class TestSqliteAccounts(OnSqlite, AccountStoreContract):
-    pass
-
-
-class TestMemoryAudit(OnMemory, AuditStoreContract):
     pass
 
 

@@ -132,7 +132,8 @@ class MongoAccountStore:
         try:
             yield is_repeated
         except (ConflictError, NotFoundError):
-            await audit.delete({"key": entry.key})
+            if not is_repeated:  # else it may have been made, before another change
+                await audit.delete({"key": entry.key})
             raise
         await self._note_change()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from taskhub.adapters.mongo.client import Database, DuplicateKeyError
@@ -39,9 +39,11 @@ async def append_entry(database: Database, entry: AuditEntry) -> None:
 class MongoAuditStore:
     """Implements `taskhub.ports.accounts.AuditStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caught_up: Callable[[], Awaitable[None]]) -> None:
+        """`caught_up` returns once the entries of this server's commits are in the collection."""
         self._database = database
         self._audit = database["audit"]
+        self._caught_up = caught_up
 
     async def append(self, entries: Sequence[AuditEntry]) -> None:
         await append_entries(self._database, entries)
@@ -49,6 +51,7 @@ class MongoAuditStore:
     async def entries(
         self, query: AuditQuery, limit: int, before: int | None = None
     ) -> Page[AuditEntry]:
+        await self._caught_up()
         wanted: dict[str, Any] = {
             name: value for name in HINTS if (value := getattr(query, name)) is not None
         }

@@ -64,6 +64,10 @@ class MongoRunStore:
         """Whether the collections hold all that was committed."""
         return self._ledger.is_idle
 
+    async def caught_up(self) -> None:
+        """Return once every commit made here is in the collections."""
+        await self._ledger.caught_up()
+
     async def commit(self, batch: Batch) -> None:
         await to_its_end(self._commit(batch), "commit")
 

@@ -58,7 +58,7 @@ async def open_mongo(
                 runs=runs,
                 logs=logs,
                 accounts=MongoAccountStore(database),
-                audit=MongoAuditStore(database),
+                audit=MongoAuditStore(database, runs.caught_up),
                 lease=lease,
                 database=database,
             )

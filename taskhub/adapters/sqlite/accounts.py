@@ -1,4 +1,8 @@
-"""Accounts, API tokens and revoked login tokens, in the file of the runs."""
+"""Accounts, API tokens and revoked login tokens, in the file of the runs.
+
+Each change is one transaction that begins with its entry of the audit: whether the entry is there
+already says whether the change was made before.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, fields
 from typing import Any, Final
 
-from taskhub.adapters.sqlite.audit import append_entries, has_entry
+from taskhub.adapters.sqlite.audit import add_entry
 from taskhub.adapters.sqlite.database import Database
 from taskhub.domain.audit import AuditEntry
 from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.accounts import Account, ApiToken
 
-ACCOUNT: Final = ", ".join(field.name for field in fields(Account))
-TOKEN: Final = ", ".join(field.name for field in fields(ApiToken))
-FIND: Final = f"SELECT {ACCOUNT} FROM accounts WHERE username = ?"  # noqa: S608  # constants
-ALL: Final = f"SELECT {ACCOUNT} FROM accounts ORDER BY username"  # noqa: S608  # as above
-PUT: Final = f"INSERT OR REPLACE INTO accounts ({ACCOUNT}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
-FIND_TOKEN: Final = f"SELECT {TOKEN} FROM tokens WHERE id = ?"  # noqa: S608
-TOKENS: Final = f"""SELECT {TOKEN} FROM tokens WHERE ?1 IS NULL OR username = ?1
-    ORDER BY created_ms, id"""  # noqa: S608
-PUT_TOKEN: Final = f"INSERT OR REPLACE INTO tokens ({TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+FIND: Final = """SELECT username, password_hash, role, version, disabled, created_ms
+    FROM accounts WHERE username = ?"""
+LIST: Final = """SELECT username, password_hash, role, version, disabled, created_ms
+    FROM accounts ORDER BY username"""
+PUT: Final = """INSERT OR REPLACE INTO accounts
+    (username, password_hash, role, version, disabled, created_ms) VALUES (?, ?, ?, ?, ?, ?)"""
+REMOVE: Final = "DELETE FROM accounts WHERE username = ?"
+FIND_KEY: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
+    FROM tokens WHERE id = ?"""
+LIST_KEYS: Final = """SELECT id, name, username, role, digest, created_ms, expires_ms
+    FROM tokens WHERE ?1 IS NULL OR username = ?1 ORDER BY created_ms, id"""
+PUT_KEY: Final = """INSERT OR REPLACE INTO tokens
+    (id, name, username, role, digest, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+REMOVE_KEY: Final = "DELETE FROM tokens WHERE id = ?"
+REMOVE_KEYS_OF: Final = "DELETE FROM tokens WHERE username = ?"
 REVOKE: Final = "INSERT OR REPLACE INTO revoked (jti, expires_ms) VALUES (?, ?)"
-CHANGED: Final = """INSERT INTO sequences (name, value) VALUES ('accounts', 1)
+NOTE_CHANGE: Final = """INSERT INTO sequences (name, value) VALUES ('accounts', 1)
     ON CONFLICT (name) DO UPDATE SET value = value + 1"""
-REVISION: Final = "SELECT value FROM sequences WHERE name = 'accounts'"
-
-Change = Callable[[sqlite3.Connection], None]
+REVISION: Final = "SELECT coalesce((SELECT value FROM sequences WHERE name = 'accounts'), 0)"
 
 
 class SqliteAccountStore:
@@ -37,10 +45,10 @@ class SqliteAccountStore:
         self._database = database
 
     async def account(self, username: str) -> Account:
-        return await self._database.read(lambda connection: _find(connection, username))
+        return await self._database.read(lambda c: _find_account(c, username))
 
     async def accounts(self) -> Sequence[Account]:
-        rows = await self._database.read(lambda connection: connection.execute(ALL).fetchall())
+        rows = await self._database.read(lambda c: c.execute(LIST).fetchall())
         return [_account(row) for row in rows]
 
     async def add_account(self, account: Account, entry: AuditEntry) -> None:
@@ -49,49 +57,53 @@ class SqliteAccountStore:
                 raise ConflictError(f"there is an account {account.username!r}")
             connection.execute(PUT, astuple(account))
 
-        await self._change(add, entry)
+        await self._change(entry, add)
 
     async def change_account(self, account: Account, entry: AuditEntry) -> None:
+        name = account.username
+
         def change(connection: sqlite3.Connection) -> None:
-            if _find(connection, account.username).version != account.version - 1:
-                message = f"the account {account.username!r} was changed meanwhile; try again"
-                raise ConflictError(message)
+            if _find_account(connection, name).version != account.version - 1:
+                raise ConflictError(f"the account {name!r} was changed meanwhile; try again")
             connection.execute(PUT, astuple(account))
 
-        await self._change(change, entry)
+        await self._change(entry, change)
 
     async def remove_account(self, username: str, entry: AuditEntry) -> None:
         def remove(connection: sqlite3.Connection) -> None:
-            _find(connection, username)
-            connection.execute("DELETE FROM accounts WHERE username = ?", (username,))
-            connection.execute("DELETE FROM tokens WHERE username = ?", (username,))
+            if not connection.execute(REMOVE, (username,)).rowcount:
+                raise NotFoundError("account", username)
+            connection.execute(REMOVE_KEYS_OF, (username,))
 
-        await self._change(remove, entry)
+        await self._change(entry, remove)
 
     async def token(self, token_id: str) -> ApiToken:
-        return await self._database.read(lambda connection: _find_token(connection, token_id))
+        row = await self._database.read(lambda c: c.execute(FIND_KEY, (token_id,)).fetchone())
+        if row is None:
+            raise NotFoundError("token", token_id)
+        return _token(row)
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        rows = await self._database.read(lambda c: c.execute(TOKENS, (username,)).fetchall())
+        rows = await self._database.read(lambda c: c.execute(LIST_KEYS, (username,)).fetchall())
         return [_token(row) for row in rows]
 
     async def add_token(self, token: ApiToken, entry: AuditEntry) -> None:
         def add(connection: sqlite3.Connection) -> None:
-            if connection.execute(FIND_TOKEN, (token.id,)).fetchone():
+            if connection.execute(FIND_KEY, (token.id,)).fetchone():
                 raise ConflictError(f"there is a token {token.id!r}")
-            connection.execute(PUT_TOKEN, astuple(token))
+            connection.execute(PUT_KEY, astuple(token))
 
-        await self._change(add, entry)
+        await self._change(entry, add)
 
     async def remove_token(self, token_id: str, entry: AuditEntry) -> None:
         def remove(connection: sqlite3.Connection) -> None:
-            _find_token(connection, token_id)
-            connection.execute("DELETE FROM tokens WHERE id = ?", (token_id,))
+            if not connection.execute(REMOVE_KEY, (token_id,)).rowcount:
+                raise NotFoundError("token", token_id)
 
-        await self._change(remove, entry)
+        await self._change(entry, remove)
 
     async def revoke(self, jti: str, expires_ms: int, entry: AuditEntry) -> None:
-        await self._change(lambda c: _do(c.execute(REVOKE, (jti, expires_ms))), entry)
+        await self._change(entry, lambda c: c.execute(REVOKE, (jti, expires_ms)))
 
     async def revoked(self, now_ms: int) -> Mapping[str, int]:
         def forget_and_list(connection: sqlite3.Connection) -> dict[str, int]:
@@ -101,8 +113,7 @@ class SqliteAccountStore:
         return await self._database.write(forget_and_list)
 
     async def revision(self) -> int:
-        row = await self._database.read(lambda connection: connection.execute(REVISION).fetchone())
-        return row[0] if row else 0
+        return await self._database.read(lambda c: int(c.execute(REVISION).fetchone()[0]))
 
     async def restore(
         self,
@@ -112,47 +123,42 @@ class SqliteAccountStore:
     ) -> None:
         def put(connection: sqlite3.Connection) -> None:
             connection.executemany(PUT, [astuple(account) for account in accounts])
-            connection.executemany(PUT_TOKEN, [astuple(token) for token in tokens])
+            connection.executemany(PUT_KEY, [astuple(token) for token in tokens])
             connection.executemany(REVOKE, list(revoked.items()))
-            connection.execute(CHANGED)
+            connection.execute(NOTE_CHANGE)
 
         await self._database.write(put)
 
-    async def _change(self, change: Change, entry: AuditEntry) -> None:
-        """Make a change and store its entry in one transaction; nothing if both are there."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            if not has_entry(connection, entry.key):
+    async def _change(
+        self, entry: AuditEntry, change: Callable[[sqlite3.Connection], object]
+    ) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            if add_entry(connection, entry):
                 change(connection)
-                append_entries(connection, [entry])
-                connection.execute(CHANGED)
+                connection.execute(NOTE_CHANGE)
 
-        await self._database.write(work)
-
-
-def _do(_done: object) -> None:
-    return None
+        await self._database.write(write)
 
 
-def _find(connection: sqlite3.Connection, username: str) -> Account:
+def _find_account(connection: sqlite3.Connection, username: str) -> Account:
     row = connection.execute(FIND, (username,)).fetchone()
     if row is None:
         raise NotFoundError("account", username)
     return _account(row)
 
 
-def _find_token(connection: sqlite3.Connection, token_id: str) -> ApiToken:
-    row = connection.execute(FIND_TOKEN, (token_id,)).fetchone()
-    if row is None:
-        raise NotFoundError("token", token_id)
-    return _token(row)
-
-
 def _account(row: Sequence[Any]) -> Account:
-    values: dict[str, Any] = dict(zip(ACCOUNT.split(", "), row, strict=True))
-    return Account(**{**values, "disabled": bool(values["disabled"])})
+    name, password_hash, role, version, disabled, created_ms = row
+    return Account(
+        username=name,
+        password_hash=password_hash,
+        role=role,
+        version=version,
+        disabled=bool(disabled),
+        created_ms=created_ms,
+    )
 
 
 def _token(row: Sequence[Any]) -> ApiToken:
-    values: dict[str, Any] = dict(zip(TOKEN.split(", "), row, strict=True))
-    return ApiToken(**values)
+    names = (field.name for field in fields(ApiToken))
+    return ApiToken(**dict(zip(names, row, strict=True)))

@@ -7,55 +7,43 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from taskhub.adapters.sqlite.database import Database
-from taskhub.adapters.sqlite.lists import page
-from taskhub.adapters.sqlite.rows import fetch, from_text, select, to_text
+from taskhub.adapters.sqlite.lists import newest, page
+from taskhub.adapters.sqlite.rows import fetch, from_text, insert, to_text
 from taskhub.domain.audit import AuditEntry, Outcome
 from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import Page
 
-COLUMNS: Final = ", ".join(AuditEntry._fields)
-HAS: Final = "SELECT 1 FROM audit WHERE key = ?"
-FREE: Final = """SELECT CASE WHEN EXISTS (SELECT 1 FROM audit WHERE id = :id)
-    THEN (SELECT min(a.id) + 1 FROM audit AS a WHERE a.id >= :id
-        AND NOT EXISTS (SELECT 1 FROM audit AS b WHERE b.id = a.id + 1))
-    ELSE :id END"""
-INSERT: Final = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * len(AuditEntry._fields))})"  # noqa: S608  # constants
+COLUMNS: Final = "id, key, ts_ms, actor, action, target, address, outcome, detail"
+INSERT: Final = insert("audit", COLUMNS, "ON CONFLICT DO NOTHING")
+IS_STORED: Final = "SELECT 1 FROM audit WHERE key = ?"
 EXPIRE: Final = """DELETE FROM audit WHERE id IN (
     SELECT id FROM audit INDEXED BY audit_time WHERE ts_ms < ? ORDER BY ts_ms LIMIT ?)"""
-BY: Final = ("actor", "action", "target")
+REFUSED: Final = "AND outcome <> 'ok'"
+"""What a query has to say, too, for SQLite to see that the index of what was refused will do."""
+INDEXES: Final = ("target", "actor", "action")
+"""What to look in first: what names the fewest entries."""
 
 
-def has_entry(connection: sqlite3.Connection, key: str) -> bool:
-    """Whether an entry of that key is stored."""
-    return connection.execute(HAS, (key,)).fetchone() is not None
+def add_entries(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
+    """Store entries within the caller's transaction, as `AuditStore.append` says."""
+    before = connection.total_changes
+    INSERT.execute(connection, [_row(entry) for entry in entries])
+    if connection.total_changes - before < len(entries):
+        for entry in entries:
+            add_entry(connection, entry)
 
 
-def append_entries(connection: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Store entries within the caller's transaction, each once, each with an id of its own."""
-    for entry in entries:
-        if not has_entry(connection, entry.key):
-            (free,) = connection.execute(FREE, {"id": entry.id}).fetchone()
-            row = (free, *entry[1:7], entry.outcome.value, to_text(entry.detail))
-            connection.execute(INSERT, row)
-
-
-def entries_query(query: AuditQuery, limit: int, before: int | None) -> tuple[str, dict[str, Any]]:
-    """Return the query and its values; newest first, by the index of one condition."""
-    conditions = {
-        "actor": (query.actor, "actor = :actor"),
-        "action": (query.action, "action = :action"),
-        "target": (query.target, "target = :target"),
-        "outcome": (query.outcome and query.outcome.value, "outcome = :outcome"),
-        "start": (query.start_ts_ms, "ts_ms >= :start"),
-        "end": (query.end_ts_ms, "ts_ms <= :end"),
-        "before": (before, "id < :before"),
-    }
-    values = {name: value for name, (value, _) in conditions.items() if value is not None}
-    by = next((name for name in BY if name in values), "")
-    source = f"audit INDEXED BY audit_{by}" if by else "audit NOT INDEXED"
-    where = " AND ".join(conditions[name][1] for name in values) or "true"
-    text = select(COLUMNS, f"FROM {source} WHERE {where} ORDER BY id DESC LIMIT :limit")
-    return text, {**values, "limit": limit + 1}
+def add_entry(connection: sqlite3.Connection, entry: AuditEntry) -> bool:
+    """Store an entry within the caller's transaction; return False if it is there."""
+    before = connection.total_changes
+    row = _row(entry)
+    while True:
+        INSERT.execute(connection, [row])
+        if connection.total_changes > before:
+            return True
+        if connection.execute(IS_STORED, (entry.key,)).fetchone():
+            return False
+        row = (row[0] + 1, *row[1:])
 
 
 class SqliteAuditStore:
@@ -65,20 +53,45 @@ class SqliteAuditStore:
         self._database = database
 
     async def append(self, entries: Sequence[AuditEntry]) -> None:
-        await self._database.write(lambda connection: append_entries(connection, entries))
+        await self._database.write(lambda connection: add_entries(connection, entries))
 
     async def entries(
         self, query: AuditQuery, limit: int, before: int | None = None
     ) -> Page[AuditEntry]:
         text, values = entries_query(query, limit, before)
-        return await self._database.read(lambda c: page(fetch(c, text, values), limit, _to_entry))
+        rows = await self._database.read(lambda connection: fetch(connection, text, values))
+        return page(rows, limit, _entry)
 
     async def expire(self, before_ms: int, limit: int = 1000) -> int:
-        def delete(connection: sqlite3.Connection) -> int:
-            return connection.execute(EXPIRE, (before_ms, limit)).rowcount
-
-        return await self._database.write(delete)
+        values = (before_ms, limit)
+        return await self._database.write(lambda c: c.execute(EXPIRE, values).rowcount)
 
 
-def _to_entry(row: Sequence[Any]) -> AuditEntry:
+def entries_query(query: AuditQuery, limit: int, before: int | None) -> tuple[str, dict[str, Any]]:
+    """Return the query and its values; the walk is newest first unless only times are given."""
+    outcome = query.outcome and query.outcome.value
+    is_rare = outcome not in {None, Outcome.OK.value}
+    conditions = {
+        "actor": (query.actor, "actor = :actor"),
+        "action": (query.action, "action = :action"),
+        "target": (query.target, "target = :target"),
+        "outcome": (outcome, f"outcome = :outcome {REFUSED if is_rare else ''}"),
+        "start": (query.start_ts_ms, "ts_ms >= :start"),
+        "end": (query.end_ts_ms, "ts_ms <= :end"),
+        "before": (before, "id < :before"),
+    }
+    index = next((name for name in INDEXES if conditions[name][0] is not None), "")
+    if not index and is_rare:
+        index = "refused"
+    elif not index and (query.start_ts_ms is not None or query.end_ts_ms is not None):
+        index = "time"
+    source = f"audit INDEXED BY audit_{index}" if index else "audit NOT INDEXED"
+    return newest(COLUMNS, "id", source, conditions, limit)
+
+
+def _row(entry: AuditEntry) -> tuple[Any, ...]:
+    return (*entry[:7], entry.outcome.value, to_text(entry.detail))
+
+
+def _entry(row: Sequence[Any]) -> AuditEntry:
     return AuditEntry._make((*row[:7], Outcome(row[7]), from_text(row[8])))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from taskhub.adapters.sqlite.audit import append_entries
+from taskhub.adapters.sqlite.audit import add_entries
 from taskhub.adapters.sqlite.rows import encode_json, fetch, insert, select, to_text, update
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.event import Event
@@ -62,7 +62,6 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     new = _unknown(connection, batch.new_runs) if batch.new_runs else []
     if new:
         _insert_runs(connection, new, runs, tasks)
-    append_entries(connection, batch.audit)
     if number := max(batch.last_number, *(header.number for header, _ in batch.new_runs), 0):
         connection.execute(RAISE_NUMBER, (number,))
     UPDATE_RUNS.execute(connection, [(run.run_id, *_run_state(run)) for run in runs.values()])
@@ -70,6 +69,8 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     outputs = [(each.id, each.output.stdout, each.output.stderr) for each in batch.outputs]
     PUT_OUTPUTS.execute(connection, outputs)
     INSERT_EVENTS.execute(connection, [event_row(event) for event in batch.events])
+    if batch.audit:
+        add_entries(connection, batch.audit)
 
 
 def _unknown(

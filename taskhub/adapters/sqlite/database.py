@@ -11,12 +11,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Self, TypeVar
 
-from taskhub.adapters.sqlite.schema import Schema, migrate
+from taskhub.adapters.sqlite.schema import Schema, migrate, version_of
 from taskhub.errors import ConfigError, UnavailableError
 
 T = TypeVar("T")
@@ -155,6 +155,17 @@ async def open_database(path: Path, schema: Schema, sync: str) -> AsyncIterator[
         Threads(f"{path.stem}-reader", READERS, connect_reader) as readers,
     ):
         yield Database(writer, readers)
+
+
+def stored_version(path: Path, schema: Schema) -> int:
+    """Return how many migrations a file has seen; raise `ConfigError` if it is none of ours."""
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}: a server that was never started has no accounts")
+    try:
+        with closing(_connect(path.resolve(), "ro")) as connection:
+            return version_of(connection, schema, path)
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"{path} cannot be used: {error}") from error
 
 
 def _connect_writer(path: Path, schema: Schema, sync: str) -> sqlite3.Connection:

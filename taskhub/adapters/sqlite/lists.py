@@ -56,7 +56,7 @@ def runs_query(query: RunQuery, limit: int, before: int | None) -> tuple[str, di
         source = "runs INDEXED BY runs_id"
     elif query.start_ts_ms is not None or query.end_ts_ms is not None:
         source = "runs INDEXED BY runs_start"
-    return _newest(RUN_COLUMNS, "ord", source, conditions, limit)
+    return newest(RUN_COLUMNS, "ord", source, conditions, limit)
 
 
 def tasks_query(query: TaskQuery, limit: int, before: int | None) -> tuple[str, dict[str, Any]]:
@@ -70,7 +70,7 @@ def tasks_query(query: TaskQuery, limit: int, before: int | None) -> tuple[str, 
     }
     is_by_name = query.name is not None and query.run_id is None
     source = "task_runs INDEXED BY task_runs_name" if is_by_name else "task_runs NOT INDEXED"
-    return _newest(TASK_COLUMNS, "id", source, conditions, limit)
+    return newest(TASK_COLUMNS, "id", source, conditions, limit)
 
 
 FIRST_OF_RUN: Final = "(SELECT id FROM events WHERE run_id = :run_id ORDER BY seq LIMIT 1)"
@@ -106,10 +106,10 @@ def events_query(query: EventQuery, limit: int, before: int | None) -> tuple[str
         source = "events INDEXED BY events_name"
     else:
         source = "events NOT INDEXED"
-    return _newest(EVENT_COLUMNS, "id", source, conditions, limit, order)
+    return newest(EVENT_COLUMNS, "id", source, conditions, limit, order)
 
 
-def _newest(
+def newest(
     columns: str,
     key: str,
     source: str,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,6 +82,7 @@ STATE_3: Final = (
     "CREATE INDEX audit_actor ON audit (actor)",
     "CREATE INDEX audit_action ON audit (action)",
     "CREATE INDEX audit_target ON audit (target)",
+    "CREATE INDEX audit_refused ON audit (outcome) WHERE outcome <> 'ok'",
     "CREATE INDEX audit_time ON audit (ts_ms)",
 )
 
@@ -115,7 +115,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        version = _version(connection, schema, path)
+        version = version_of(connection, schema, path)
         if version == len(schema.migrations):
             return
         for migration in schema.migrations[version:]:
@@ -125,15 +125,8 @@ def migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(schema.migrations)}")
 
 
-def is_current(path: Path, schema: Schema) -> bool:
-    """Say whether a file is there and of the newest version."""
-    if not path.is_file():
-        return False
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        return _pragma(connection, "user_version") == len(schema.migrations)
-
-
-def _version(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
+def version_of(connection: sqlite3.Connection, schema: Schema, path: Path) -> int:
+    """Return how many migrations a file has seen; raises what `migrate` does."""
     mark = _pragma(connection, "application_id")
     version = _pragma(connection, "user_version")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

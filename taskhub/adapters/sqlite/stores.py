@@ -1,22 +1,25 @@
-"""A data directory, opened: the lock, the two files, the stores."""
+"""A data directory, opened: the lock, the two files, the stores in them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from taskhub.adapters.lease import SoleLease
 from taskhub.adapters.lock import locked
 from taskhub.adapters.sqlite.accounts import SqliteAccountStore
 from taskhub.adapters.sqlite.audit import SqliteAuditStore
-from taskhub.adapters.sqlite.database import open_database
+from taskhub.adapters.sqlite.database import open_database, stored_version
 from taskhub.adapters.sqlite.logs import SqliteLogStore
 from taskhub.adapters.sqlite.runs import SqliteRunStore
-from taskhub.adapters.sqlite.schema import LOGS, STATE, is_current
-from taskhub.errors import ConfigError
+from taskhub.adapters.sqlite.schema import LOGS, STATE
 from taskhub.ports.lease import Lease
+
+FILE: Final = "taskhub.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ async def open_sqlite(
     """
     with locked(directory):
         async with (
-            open_database(directory / "taskhub.db", STATE, sync) as state,
+            open_database(directory / FILE, STATE, sync) as state,
             open_database(directory / "logs.db", LOGS, sync) as logs,
         ):
             yield SqliteStores(
@@ -58,32 +61,23 @@ async def open_sqlite(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SqlitePeople:
-    """What the command line needs beside a running server."""
+class SqliteAccounts:
+    """What the command line changes beside a running server."""
 
     accounts: SqliteAccountStore
     audit: SqliteAuditStore
 
 
 @asynccontextmanager
-async def open_sqlite_accounts(directory: Path) -> AsyncIterator[SqlitePeople]:
-    """Open the accounts of a data directory, whether a server uses it or not.
+async def open_sqlite_accounts(directory: Path) -> AsyncIterator[SqliteAccounts]:
+    """Open the accounts of a data directory, which a running server may use at the same time.
 
-    Raises `ConfigError` where a running server has the file in another version than this one.
+    Raises `ConfigError` where there is no `taskhub.db`, where it cannot be used, or where it would
+    have to be upgraded under a server that is running.
     """
-    with _free_or_current(directory):
-        async with open_database(directory / "taskhub.db", STATE, "FULL") as state:
-            yield SqlitePeople(accounts=SqliteAccountStore(state), audit=SqliteAuditStore(state))
-
-
-@contextmanager
-def _free_or_current(directory: Path) -> Iterator[None]:
-    """Hold the lock if nobody does: only then may the file be made or upgraded."""
-    with ExitStack() as stack:
-        try:
+    path = directory / FILE
+    async with AsyncExitStack() as stack:
+        if await asyncio.to_thread(stored_version, path, STATE) != len(STATE.migrations):
             stack.enter_context(locked(directory))
-        except ConfigError:
-            if not is_current(directory / "taskhub.db", STATE):
-                message = f"{directory} is in use by a server of another version; use its own"
-                raise ConfigError(f"{message} taskhub-server") from None
-        yield
+        state = await stack.enter_async_context(open_database(path, STATE, "FULL"))
+        yield SqliteAccounts(accounts=SqliteAccountStore(state), audit=SqliteAuditStore(state))

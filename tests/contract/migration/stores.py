@@ -13,7 +13,6 @@ from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import RunQuery, TaskQuery
 from taskhub.testing.clock import FakeClock
 from taskhub.testing.store_samples import T0
-from tests.contract.migration.people import People
 
 PORTS = ("runs", "logs", "accounts", "audit")
 ALL = 1_000_000
@@ -24,18 +23,10 @@ PAIRS = [("memory", "sqlite"), ("sqlite", "memory"), ("sqlite", "sqlite"), ("mem
 async def opened(kind, directory):
     """Open an empty store of a kind."""
     if kind == "memory":
-        yield whole(MemoryStores())
+        yield MemoryStores()
     else:
         async with open_sqlite(directory, sync="OFF") as stores:
-            yield whole(stores)
-
-
-def whole(stores):
-    """Return stores with doubles of the accounts and the audit if they are not there yet."""
-    if hasattr(stores, "audit"):
-        return stores
-    people = People()
-    return SimpleNamespace(runs=stores.runs, logs=stores.logs, accounts=people, audit=people)
+            yield stores
 
 
 class HastyClock(FakeClock):

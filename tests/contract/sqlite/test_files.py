@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -12,12 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from taskhub.adapters.sqlite import open_sqlite
+from taskhub.adapters.sqlite import open_sqlite, open_sqlite_accounts
 from taskhub.adapters.sqlite.schema import LOGS, STATE, migrate
-from taskhub.errors import ConfigError, NotFoundError
-from taskhub.ports.store import Account, EventQuery
-from taskhub.testing.store_samples import T0, chunk, full_batch, new_run, run_id, snapshot
+from taskhub.errors import ConfigError, ConflictError, NotFoundError
+from taskhub.ports.accounts import Account, AuditQuery
+from taskhub.ports.store import EventQuery
+from taskhub.testing.store_samples import (
+    T0,
+    audit_entry,
+    chunk,
+    full_batch,
+    new_run,
+    run_id,
+    snapshot,
+)
 
+ANN = Account(username="ann", password_hash="h", role="viewer")
 CHILD = Path(__file__).with_name("sqlite_child.py")
 
 
@@ -58,8 +69,9 @@ async def test_everything_is_there_after_it_was_reopened(tmp_path):
     async with open_sqlite(tmp_path) as stores:
         await stores.runs.commit(full_batch(1, unique_key="k"))
         await stores.logs.append([chunk(1, 1, ["a", "b"])])
-        await stores.accounts.put_account(Account(username="a", password_hash="h", role="r"))
-        await stores.accounts.revoke("j", T0)
+        account = Account(username="a", password_hash="h", role="r")
+        await stores.accounts.add_account(account, audit_entry(1))
+        await stores.accounts.revoke("j", T0, audit_entry(2))
         before = await snapshot(stores.runs, 1)
         assert await stores.runs.open_epoch("one", T0) == 1
     async with open_sqlite(tmp_path) as stores:
@@ -68,6 +80,9 @@ async def test_everything_is_there_after_it_was_reopened(tmp_path):
         assert [line.message for line in await stores.logs.read("t", "r", 1, 9)] == ["a", "b"]
         assert (await stores.accounts.account("a")).role == "r"
         assert await stores.accounts.revoked(T0 - 1) == {"j": T0}
+        assert await stores.accounts.revision() == 2
+        entries = (await stores.audit.entries(AuditQuery(), 9)).items
+        assert list(entries) == [audit_entry(2), audit_entry(1)]
         assert await stores.runs.open_epoch("two", T0) == 2
 
 
@@ -102,16 +117,26 @@ async def test_an_older_file_is_upgraded(tmp_path, name, schema):
     connection.close()
 
 
+UNDO_2 = ("DROP INDEX events_time",)
+UNDO_3 = (
+    *("DROP INDEX runs_number", "ALTER TABLE runs DROP COLUMN number"),
+    *("DROP INDEX task_runs_number", "ALTER TABLE task_runs DROP COLUMN number"),
+    "ALTER TABLE accounts DROP COLUMN created_ms",
+    *("DROP TABLE sequences", "DROP TABLE tokens", "DROP TABLE audit"),
+)
+
+
 async def test_what_an_older_file_holds_survives_the_upgrade(tmp_path):
     async with open_sqlite(tmp_path) as stores:
         await stores.runs.commit(full_batch(1))
+        await stores.accounts.add_account(ANN, audit_entry(1))
         before = await snapshot(stores.runs, 1)
-    undo = ("DROP INDEX events_time", "PRAGMA user_version = 1")
-    write_file(tmp_path / "taskhub.db", *undo)
+    write_file(tmp_path / "taskhub.db", *UNDO_3, *UNDO_2, "PRAGMA user_version = 1")
     async with open_sqlite(tmp_path) as stores:
         assert await snapshot(stores.runs, 1) == before
         page = await stores.runs.events(EventQuery(start_ts_ms=T0), 10)
         assert len(page.items) == 2
+        assert await stores.accounts.account("ann") == ANN
 
 
 async def test_an_upgrade_that_fails_leaves_the_old_file(tmp_path):
@@ -130,7 +155,7 @@ async def test_a_newer_file_is_refused(tmp_path):
     write_file(tmp_path / "taskhub.db", "PRAGMA user_version = 99")
     message = await refusal(tmp_path)
     assert "schema version 99" in message
-    assert "knows up to 2" in message
+    assert f"knows up to {len(STATE.migrations)}" in message
 
 
 async def test_another_programs_file_is_refused_and_left_alone(tmp_path):
@@ -199,3 +224,58 @@ async def test_a_killed_server_leaves_whole_batches_and_no_lock(tmp_path, rounds
             number += 1
         both = [await stores.logs.last_seq(task, "r") for task in ("t0", "t1")]
         assert both[0] == both[1] >= stored
+
+
+async def test_accounts_are_changed_beside_a_running_server(tmp_path):
+    async with open_sqlite(tmp_path) as server:
+        before = await server.accounts.revision()
+        async with open_sqlite_accounts(tmp_path) as beside:
+            await beside.accounts.add_account(ANN, audit_entry(1))
+            assert await server.accounts.account("ann") == ANN
+            assert await server.accounts.revision() > before
+            await server.accounts.remove_account("ann", audit_entry(2))
+            assert list(await beside.accounts.accounts()) == []
+            assert len((await beside.audit.entries(AuditQuery(), 9)).items) == 2
+        assert list(await server.accounts.accounts()) == []
+
+
+async def test_two_that_add_the_same_account_at_once_are_told_apart(tmp_path):
+    async with open_sqlite(tmp_path) as one, open_sqlite_accounts(tmp_path) as other:
+        results = await asyncio.gather(
+            *(s.accounts.add_account(ANN, audit_entry(i)) for i, s in enumerate((one, other))),
+            return_exceptions=True,
+        )
+        assert sorted(map(type, results), key=str) == [type(None), ConflictError]
+        assert len((await one.audit.entries(AuditQuery(), 9)).items) == 1
+
+
+async def beside(directory: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        async with open_sqlite_accounts(directory):
+            pass
+    return str(caught.value)
+
+
+async def test_accounts_alone_need_a_file_of_ours(tmp_path):
+    assert "never started" in await beside(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    write_file(tmp_path / "taskhub.db", "CREATE TABLE theirs (a)")
+    assert "another program's" in await beside(tmp_path)
+    (tmp_path / "taskhub.db").write_bytes(b"not a database " * 100)
+    assert "cannot be used" in await beside(tmp_path)
+
+
+async def test_accounts_alone_upgrade_a_file_that_nobody_uses(tmp_path):
+    old_file(tmp_path / "taskhub.db", STATE, 2)
+    async with open_sqlite_accounts(tmp_path) as stores:
+        await stores.accounts.add_account(ANN, audit_entry(1))
+    async with open_sqlite(tmp_path) as server:
+        assert await server.accounts.account("ann") == ANN
+
+
+async def test_accounts_alone_do_not_upgrade_a_file_under_a_running_server(tmp_path):
+    async with open_sqlite(tmp_path):
+        write_file(tmp_path / "taskhub.db", "PRAGMA user_version = 2")
+        assert "in use by another TaskHub server" in await beside(tmp_path)
+        write_file(tmp_path / "taskhub.db", "PRAGMA user_version = 99")
+        assert "newer TaskHub" in await beside(tmp_path)

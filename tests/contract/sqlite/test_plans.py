@@ -6,12 +6,15 @@ from itertools import product
 
 import pytest
 
-from taskhub.adapters.sqlite import commit, expiry, lists, logs, numbered, open_sqlite, runs
+from taskhub.adapters.sqlite import audit, commit, expiry, lists, logs, numbered, open_sqlite, runs
+from taskhub.domain.audit import Outcome
 from taskhub.domain.event import EventName
 from taskhub.domain.task import Status
+from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import EventQuery, NumberedQuery, RunQuery, TaskQuery
 from taskhub.testing.store_samples import T0
 
+TABLES = {"runs", "task_runs", "events", "outputs", "chunks", "heads", "audit", *"cetor"}
 VALUES = {"run_id": "r", "task_id": "t", "after": 1, "from": 1, "limit": 10, "before": 5}
 
 
@@ -29,7 +32,20 @@ async def plan(store, text: str, values=()) -> list[str]:
 
 def scans(steps: list[str]) -> list[str]:
     """Return the steps that walk a table, those over a query's own results left out."""
-    tables = ("runs", "task_runs", "events", "outputs", "chunks", "heads", "c", "e", "t", "o", "r")
+    tables = (
+        "runs",
+        "task_runs",
+        "events",
+        "outputs",
+        "chunks",
+        "heads",
+        "audit",
+        "c",
+        "e",
+        "t",
+        "o",
+        "r",
+    )
     return [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
 
 
@@ -118,3 +134,23 @@ async def test_expiry_walks_by_age(stores):
     steps = await plan(stores.logs, logs.OLDEST, ("[]", 10))
     assert any("INDEX heads_age" in step for step in steps), steps
     assert scans(await plan(stores.logs, logs.SWEEP)) == []
+
+
+async def test_lists_of_the_audit(stores):
+    for actor, action, target, outcome, start, before in product(
+        (None, "a"), (None, "b"), (None, "c"), (None, *Outcome), (None, T0), (None, 5)
+    ):
+        query = AuditQuery(
+            actor=actor, action=action, target=target, outcome=outcome, start_ts_ms=start
+        )
+        steps = await plan(stores.audit, *audit.entries_query(query, 10, before))
+        is_walk = not (actor or action or target or start or before) and outcome != Outcome.DENIED
+        assert scans(steps) == (["SCAN audit"] if is_walk else []), (query, steps)
+        if start is None or actor or action or target or outcome == Outcome.DENIED:
+            assert not any("TEMP B-TREE" in step for step in steps), (query, steps)
+
+
+async def test_expiry_of_the_audit_walks_by_age(stores):
+    steps = await plan(stores.audit, audit.EXPIRE, (T0, 10))
+    assert any("INDEX audit_time (ts_ms<?)" in step for step in steps), steps
+    assert scans(steps) == [], steps
