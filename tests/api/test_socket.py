@@ -15,15 +15,15 @@ from taskhub.adapters.systemclock import SystemClock
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.engine.bus import Bus
-from taskhub.ports.store import Account, Batch
-from taskhub.services.auth import AuthService
+from taskhub.ports.accounts import Account
+from taskhub.ports.store import Batch
 from taskhub.services.live import LiveHub, LiveLimits
 from taskhub.services.tokens import Tokens
 from taskhub.web.frames import Frames
 from taskhub.web.socket import SocketSettings, TaskHubSocket
+from tests.access import KEY, access
 from tests.api.socket_client import BINARY, PING, PONG, Client, Refused
 
-KEY = b"k" * 32
 ACCOUNT = Account(username="ann", password_hash="", role="viewer")
 UNAUTHORIZED = (1008, "unauthorized")
 SLOW = (1013, "too many pending messages")
@@ -37,7 +37,8 @@ class Server:
         self.stores = MemoryStores()
         self.bus = Bus()
         self.hub = LiveHub(self.bus, self.stores.logs, self.stores.runs, self.clock, limits)
-        self.auth = AuthService(self.stores.accounts, KEY, self.clock)
+        self.people = access(self.clock, self.stores.accounts)
+        self.auth = self.people.auth
         needs = {"hub": self.hub, "auth": self.auth, "frames": Frames(), "settings": settings}
         self.http = HTTPServer(Application([(r"/.*", TaskHubSocket, needs)]))
         (sock,) = bind_sockets(0, "127.0.0.1")
@@ -108,14 +109,14 @@ class Server:
         self.http.stop()
         await self.until(lambda: self.is_clean)
         await self.http.close_all_connections()
-        await self.auth.close()
+        self.people.close()
 
 
 @asynccontextmanager
 async def serving(settings: SocketSettings | None = None, **limits):
     defaults = SocketSettings(auth_timeout_s=5, abort_s=0.1)
     server = Server(LiveLimits(**limits), settings or defaults)
-    await server.stores.accounts.put_account(ACCOUNT)
+    await server.stores.accounts.restore([ACCOUNT], [], {})
     await server.auth.start()
     try:
         yield server
@@ -534,7 +535,7 @@ async def test_a_revoked_token_closes_at_once_and_no_other(server):
 
 async def test_a_changed_account_closes_all_that_are_its(server):
     client = await server.login()
-    await server.auth.change("ann", disabled=True)
+    await server.people.change("ann", disabled=True)
     assert await client.recv() == UNAUTHORIZED
 
 

@@ -13,7 +13,6 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from taskhub.adapters.memory import MemoryAccountStore
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
@@ -21,9 +20,9 @@ from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import NotFoundError
 from taskhub.ports.executor import Executor, Installed
 from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
-from taskhub.services.auth import AuthService, Role
+from taskhub.services.auth import AuthService
 from taskhub.services.history import RunView, TaskView
-from taskhub.services.passwords import Passwords
+from taskhub.services.roles import Role
 from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.services.tasks import SimpleTask
@@ -31,8 +30,8 @@ from taskhub.testing.clock import FakeClock
 from taskhub.web.app import Services, TaskHubApp, make_app
 from taskhub.web.gate import WebSettings
 from taskhub.web.offload import Offload
+from tests.access import Access, access
 
-KEY = bytes(range(32))
 NOW_MS = 1_700_000_000_000
 
 
@@ -58,7 +57,9 @@ class FakeRuns:
         self.error: Exception | None = None
         self.page: Page[Any] = Page(items=())
 
-    async def submit(self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent=""):
+    async def submit(
+        self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent="", address=""
+    ):
         self._note("submit", owner, key)
         run_id = f"{NOW_MS}_{key or len(self.views)}"
         self.views.setdefault(run_id, view_of(run_id, spec, self.status, self.output))
@@ -78,10 +79,10 @@ class FakeRuns:
             raise NotFoundError("run", run_id)
         return self.views[run_id]
 
-    async def cancel(self, run_id, *, by, task_id=None):
+    async def cancel(self, run_id, *, by, task_id=None, address=""):
         self._note("cancel", run_id, by, task_id)
 
-    async def rerun(self, run_id, *, from_failed, owner="", key=""):
+    async def rerun(self, run_id, *, from_failed, owner="", key="", address=""):
         self._note("rerun", run_id, from_failed, owner, key)
         return "new"
 
@@ -115,7 +116,7 @@ class FakeTasks:
         self.error: Exception | None = None
         self.page_of: Page[Any] = Page(items=())
 
-    async def submit(self, task: TaskSpec, *, owner="", key=""):
+    async def submit(self, task: TaskSpec, *, owner="", key="", address=""):
         self._note("submit", task, owner, key)
         return 7
 
@@ -125,7 +126,7 @@ class FakeTasks:
             raise NotFoundError("task", str(number))
         return self.found[number]
 
-    async def cancel(self, number, *, by):
+    async def cancel(self, number, *, by, address=""):
         self._note("cancel", number, by)
 
     async def page(self, query, limit, before):
@@ -205,7 +206,7 @@ class Site:
     live: FakeLive
     logs: FakeLogs
     auth: AuthService
-    accounts: MemoryAccountStore
+    people: Access
     clock: FakeClock
     client: AsyncHTTPClient
     settings: WebSettings
@@ -249,7 +250,7 @@ class Site:
 
     async def token_of(self, role: Role) -> str:
         """Make an account of that role and log it in."""
-        await self.auth.create(role.word, "pw", role)
+        await self.people.add(role.word, "pw", role)
         return await self.auth.login(role.word, "pw", "test")
 
     def change(self, **settings: Any) -> None:
@@ -263,17 +264,17 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    clock, accounts, runs, tasks, live, logs = (
+    clock, runs, tasks, live, logs = (
         FakeClock(NOW_MS),
-        MemoryAccountStore(),
         FakeRuns(),
         FakeTasks(),
         FakeLive(),
         FakeLogs(),
     )
-    auth = AuthService(accounts, KEY, clock, passwords=Passwords(log_n=4))
+    people = access(clock)
+    auth = people.auth
     await auth.start()
-    await auth.create("admin", "secret", Role.ADMIN)
+    await people.add("admin", "secret", Role.ADMIN)
     failing = [False]
     standing = Standing()
     executors = {
@@ -284,6 +285,8 @@ async def site() -> AsyncIterator[Site]:
         runs=runs,
         tasks=tasks,
         auth=auth,
+        accounts=people.accounts,
+        audit=people.audit,
         system=SystemService(clock, is_failing=lambda: failing[0], standing=standing),
         logs=logs,
         executors=executors,
@@ -303,7 +306,7 @@ async def site() -> AsyncIterator[Site]:
         live=live,
         logs=logs,
         auth=auth,
-        accounts=accounts,
+        people=people,
         clock=clock,
         client=client,
         settings=settings,
@@ -317,4 +320,4 @@ async def site() -> AsyncIterator[Site]:
     server.stop()
     await server.close_all_connections()
     offload.close()
-    await auth.close()
+    people.close()
