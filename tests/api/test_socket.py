@@ -15,9 +15,14 @@ from taskhub.adapters.systemclock import SystemClock
 from taskhub.domain.event import Event, EventName
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.engine.bus import Bus
-from taskhub.ports.store import Account, Batch
+from taskhub.ports.accounts import Account
+from taskhub.ports.store import Batch
+from taskhub.services.accounts import Accounts
+from taskhub.services.audit_log import AuditLog
 from taskhub.services.auth import AuthService
 from taskhub.services.live import LiveHub, LiveLimits
+from taskhub.services.origin import Origin
+from taskhub.services.passwords import Passwords
 from taskhub.services.tokens import Tokens
 from taskhub.web.frames import Frames
 from taskhub.web.socket import SocketSettings, TaskHubSocket
@@ -37,7 +42,14 @@ class Server:
         self.stores = MemoryStores()
         self.bus = Bus()
         self.hub = LiveHub(self.bus, self.stores.logs, self.stores.runs, self.clock, limits)
-        self.auth = AuthService(self.stores.accounts, KEY, self.clock)
+        self.passwords = Passwords(log_n=4)
+        audit = AuditLog(self.stores.audit, self.clock)
+        self.auth = AuthService(
+            self.stores.accounts, KEY, self.clock, audit=audit, passwords=self.passwords
+        )
+        self.accounts = Accounts(
+            self.stores.accounts, self.clock, self.passwords, audit, changed=self.auth.refresh
+        )
         needs = {"hub": self.hub, "auth": self.auth, "frames": Frames(), "settings": settings}
         self.http = HTTPServer(Application([(r"/.*", TaskHubSocket, needs)]))
         (sock,) = bind_sockets(0, "127.0.0.1")
@@ -108,14 +120,14 @@ class Server:
         self.http.stop()
         await self.until(lambda: self.is_clean)
         await self.http.close_all_connections()
-        await self.auth.close()
+        self.passwords.close()
 
 
 @asynccontextmanager
 async def serving(settings: SocketSettings | None = None, **limits):
     defaults = SocketSettings(auth_timeout_s=5, abort_s=0.1)
     server = Server(LiveLimits(**limits), settings or defaults)
-    await server.stores.accounts.put_account(ACCOUNT)
+    await server.stores.accounts.restore([ACCOUNT], [], {})
     await server.auth.start()
     try:
         yield server
@@ -534,7 +546,7 @@ async def test_a_revoked_token_closes_at_once_and_no_other(server):
 
 async def test_a_changed_account_closes_all_that_are_its(server):
     client = await server.login()
-    await server.auth.change("ann", disabled=True)
+    await server.accounts.change("ann", disabled=True, origin=Origin("test"))
     assert await client.recv() == UNAUTHORIZED
 
 

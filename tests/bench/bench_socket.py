@@ -25,9 +25,11 @@ from taskhub.adapters.memory import MemoryStores
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.engine.bus import Bus
-from taskhub.ports.store import Account
+from taskhub.ports.accounts import Account
+from taskhub.services.audit_log import AuditLog
 from taskhub.services.auth import AuthService
 from taskhub.services.live import LiveHub
+from taskhub.services.passwords import Passwords
 from taskhub.services.tokens import Tokens
 from taskhub.web.frames import Frames, log_frames
 from taskhub.web.socket import TaskHubSocket
@@ -115,14 +117,18 @@ class Bench:
         self.stores = MemoryStores()
         self.bus = Bus()
         self.hub = LiveHub(self.bus, self.stores.logs, self.stores.runs, clock)
-        self.auth = AuthService(self.stores.accounts, KEY, clock)
+        self.passwords = Passwords()
+        audit = AuditLog(self.stores.audit, clock)
+        self.auth = AuthService(
+            self.stores.accounts, KEY, clock, audit=audit, passwords=self.passwords
+        )
         self.token = Tokens(KEY, clock, 3_600_000).issue(ACCOUNT)
         self.seq = 0
         self.id = 0
         self.sent_bytes = 0
 
     async def start(self) -> int:
-        await self.stores.accounts.put_account(ACCOUNT)
+        await self.stores.accounts.restore([ACCOUNT], [], {})
         await self.auth.start()
         needs = {"hub": self.hub, "auth": self.auth, "frames": Frames()}
         self.server = HTTPServer(Application([(r"/ws", TaskHubSocket, needs)]))
@@ -198,7 +204,7 @@ async def measure(
     )
     await bench.server.close_all_connections()
     bench.server.stop()
-    await bench.auth.close()
+    bench.passwords.close()
 
 
 async def main() -> None:

@@ -13,7 +13,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from taskhub.adapters.memory import MemoryAccountStore
+from taskhub.adapters.memory import MemoryAccountStore, MemoryStores
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
@@ -21,9 +21,13 @@ from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import NotFoundError
 from taskhub.ports.executor import Executor, Installed
 from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
-from taskhub.services.auth import AuthService, Role
+from taskhub.services.accounts import Accounts
+from taskhub.services.audit_log import AuditLog
+from taskhub.services.auth import AuthService
 from taskhub.services.history import RunView, TaskView
+from taskhub.services.origin import Origin
 from taskhub.services.passwords import Passwords
+from taskhub.services.roles import Role
 from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
 from taskhub.services.tasks import SimpleTask
@@ -58,7 +62,9 @@ class FakeRuns:
         self.error: Exception | None = None
         self.page: Page[Any] = Page(items=())
 
-    async def submit(self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent=""):
+    async def submit(  # as the service
+        self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent="", address=""
+    ):
         self._note("submit", owner, key)
         run_id = f"{NOW_MS}_{key or len(self.views)}"
         self.views.setdefault(run_id, view_of(run_id, spec, self.status, self.output))
@@ -78,10 +84,10 @@ class FakeRuns:
             raise NotFoundError("run", run_id)
         return self.views[run_id]
 
-    async def cancel(self, run_id, *, by, task_id=None):
+    async def cancel(self, run_id, *, by, task_id=None, address=""):
         self._note("cancel", run_id, by, task_id)
 
-    async def rerun(self, run_id, *, from_failed, owner="", key=""):
+    async def rerun(self, run_id, *, from_failed, owner="", key="", address=""):
         self._note("rerun", run_id, from_failed, owner, key)
         return "new"
 
@@ -115,7 +121,7 @@ class FakeTasks:
         self.error: Exception | None = None
         self.page_of: Page[Any] = Page(items=())
 
-    async def submit(self, task: TaskSpec, *, owner="", key=""):
+    async def submit(self, task: TaskSpec, *, owner="", key="", address=""):
         self._note("submit", task, owner, key)
         return 7
 
@@ -125,7 +131,7 @@ class FakeTasks:
             raise NotFoundError("task", str(number))
         return self.found[number]
 
-    async def cancel(self, number, *, by):
+    async def cancel(self, number, *, by, address=""):
         self._note("cancel", number, by)
 
     async def page(self, query, limit, before):
@@ -205,6 +211,8 @@ class Site:
     live: FakeLive
     logs: FakeLogs
     auth: AuthService
+    people: Accounts
+    stores: MemoryStores
     accounts: MemoryAccountStore
     clock: FakeClock
     client: AsyncHTTPClient
@@ -249,7 +257,7 @@ class Site:
 
     async def token_of(self, role: Role) -> str:
         """Make an account of that role and log it in."""
-        await self.auth.create(role.word, "pw", role)
+        await self.people.create(role.word, "pw", role, Origin("test"), shortest=1)
         return await self.auth.login(role.word, "pw", "test")
 
     def change(self, **settings: Any) -> None:
@@ -263,17 +271,20 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
+    stores = MemoryStores()
     clock, accounts, runs, tasks, live, logs = (
         FakeClock(NOW_MS),
-        MemoryAccountStore(),
+        stores.accounts,
         FakeRuns(),
         FakeTasks(),
         FakeLive(),
         FakeLogs(),
     )
-    auth = AuthService(accounts, KEY, clock, passwords=Passwords(log_n=4))
+    audit, passwords = AuditLog(stores.audit, clock), Passwords(log_n=4)
+    auth = AuthService(accounts, KEY, clock, audit=audit, passwords=passwords)
+    people = Accounts(accounts, clock, passwords, audit, changed=auth.refresh)
     await auth.start()
-    await auth.create("admin", "secret", Role.ADMIN)
+    await people.create("admin", "secret", Role.ADMIN, Origin("test"), shortest=1)
     failing = [False]
     standing = Standing()
     executors = {
@@ -284,6 +295,8 @@ async def site() -> AsyncIterator[Site]:
         runs=runs,
         tasks=tasks,
         auth=auth,
+        accounts=people,
+        audit=audit,
         system=SystemService(clock, is_failing=lambda: failing[0], standing=standing),
         logs=logs,
         executors=executors,
@@ -303,6 +316,8 @@ async def site() -> AsyncIterator[Site]:
         live=live,
         logs=logs,
         auth=auth,
+        people=people,
+        stores=stores,
         accounts=accounts,
         clock=clock,
         client=client,
@@ -317,4 +332,4 @@ async def site() -> AsyncIterator[Site]:
     server.stop()
     await server.close_all_connections()
     offload.close()
-    await auth.close()
+    passwords.close()

@@ -8,7 +8,7 @@ from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import ConflictError, NotFoundError, TooManyError, UnavailableError
 from taskhub.ports.executor import Installed
 from taskhub.ports.store import NumberedQuery, Page, TaskRow, TaskUpdate
-from taskhub.services.auth import Role
+from taskhub.services.roles import Role
 from taskhub.services.tasks import SimpleTask
 from taskhub.spec.simple_task import asked_of
 from taskhub.web.task_views import last_bytes
