@@ -51,7 +51,7 @@ async def test_every_route_but_the_public_ones_asks_for_a_token(site: Site):
 def claims(**changes):
     now_s = NOW_MS // 1000
     all_claims = {"iss": "taskhub", "sub": "admin", "jti": "j", "iat": now_s, "exp": now_s + 60}
-    merged = {**all_claims, "ver": 1, **changes}
+    merged = {**all_claims, "ver": NOW_MS, **changes}
     return {name: value for name, value in merged.items() if value is not None}
 
 
@@ -139,10 +139,10 @@ async def test_runs_are_made_and_stopped_by_operators(site: Site, role: Role, al
 
 
 async def test_a_failing_account_store_is_503_and_not_a_refusal(site: Site):
-    async def account(username):
+    async def revision():
         raise UnavailableError("the store is away")
 
-    site.accounts.account = account
+    site.accounts.revision = revision
     await site.clock.advance(10)
     reply = await site.get("/api/info")
     assert_error(reply, 503)
