@@ -170,7 +170,7 @@ def _conflicts(config: Config) -> Iterator[str]:
     if server.port and server.port == server.ws_port:
         yield f"server.port and server.ws_port are both {server.port}"
     if scheme not in MONGO and config.store.url not in {"sqlite:", "memory:"}:
-        yield f'store.url must be "sqlite:", "mongodb://..." or "memory:", not {scheme[:16]!r}'
+        yield 'store.url must be "sqlite:", "mongodb://host/database" or "memory:"'
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -139,8 +139,8 @@ def test_both_stores_must_be_named(capsys):
 def test_the_data_directory_is_that_of_the_settings(tmp_path):
     config = Config()
     config = replace(config, server=replace(config.server, data_dir=tmp_path))
-    assert place("sqlite:", config) == tmp_path.resolve()
-    assert place("sqlite:/x", config) != tmp_path.resolve()
+    assert place("sqlite:", config) == str(tmp_path.resolve())
+    assert place("sqlite:/x", config) != str(tmp_path.resolve())
     with pytest.raises(ConfigError):
         place("", config)
 

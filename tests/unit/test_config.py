@@ -235,11 +235,11 @@ def test_two_listeners_need_two_ports():
     assert problems(None, same) == ["server.port and server.ws_port are both 81"]
 
 
-@pytest.mark.parametrize("url", ["mongodb://u:s3cret@h/db", "sqlite:/x", "s3cret"])
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@h/db", "sqlite:/x", "s3cret"])
 def test_a_store_that_is_not_there_is_refused_and_its_url_not_shown(url):
     (problem,) = problems(None, {"TASKHUB_STORE": url})
-    assert "s3cret@" not in problem
-    assert '"sqlite:" or "memory:"' in problem
+    assert "s3cret" not in problem
+    assert '"sqlite:", "mongodb://host/database" or "memory:"' in problem
 
 
 def test_settings_can_be_built_in_code():

@@ -26,6 +26,7 @@ class Setup:
             self.runs,
             self.stores.logs,
             self.clock,
+            self.stores.audit,
             run_days=2,
             log_days=1,
             log_bytes=1000,
