@@ -66,7 +66,7 @@ def load_user(body: JSON) -> NewUser:
     user = NewUser(
         username=username,
         password=_password(fields, "password"),
-        role=_role(fields) or Role.VIEWER,
+        role=(_role(fields) if "role" in fields.value else None) or Role.VIEWER,
     )
     findings.raise_any()
     return user
