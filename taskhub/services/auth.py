@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from taskhub.domain.audit import Outcome
-from taskhub.errors import ConflictError, NotFoundError, UnauthorizedError
+from taskhub.errors import ConflictError, NotFoundError, UnauthorizedError, UnavailableError
 from taskhub.ports.accounts import Account, AccountStore
 from taskhub.ports.clock import Clock
 from taskhub.services.audit_log import AuditLog
@@ -130,11 +131,24 @@ class AuthService:
         """
         if self._clock.monotonic_ms() - self._checked_ms > STALE_MS:
             await self.refresh()
+        find, known = self._claimed(token), self._people
+        try:
+            return find(known)
+        except UnauthorizedError:
+            with suppress(UnavailableError):
+                await self.refresh()  # another process may have made it a moment ago
+            if self._people is known:
+                raise
+        return find(self._people)
+
+    def _claimed(self, token: str) -> Callable[[People], Principal]:
+        """Return how to find whose token it says it is; raise `UnauthorizedError` if it is none."""
         if token.startswith(API_PREFIX):
             if len(token) > LONGEST_API_TOKEN:
                 raise UnauthorizedError(NO_TOKEN)
-            return self._people.of_api_token(token, self._clock.now_ms())
-        return self._people.of_login(self._tokens.read(token))
+            return lambda people: people.of_api_token(token, self._clock.now_ms())
+        claims = self._tokens.read(token)
+        return lambda people: people.of_login(claims)
 
     async def logout(self, token: str, address: str = "") -> None:
         """End a login token; returns once that is stored. Raises `ConflictError` for another."""
