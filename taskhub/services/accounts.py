@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +26,9 @@ MOST_DAYS: Final = 3650
 MOST_ACCOUNTS: Final = 10_000
 MOST_TOKENS: Final = 100
 """API tokens of one user: all tokens are kept in memory."""
+RESERVED: Final = frozenset({"anonymous", "server"})
+CLI_PREFIX: Final = "cli:"
+"""What the audit calls those who have no account; no user may pass for one of them."""
 
 
 async def _nobody() -> None:
@@ -201,24 +204,55 @@ def _can_administer(account: Account) -> bool:
     return account.role == Role.ADMIN.word and not account.disabled
 
 
+def name_problem(username: str) -> str:
+    """Return what is wrong with the name of a new user; empty if nothing is."""
+    if not ID_PATTERN.fullmatch(username):
+        return f"must be {ID_RULE}"
+    if username in RESERVED or username.startswith(CLI_PREFIX):
+        return "is reserved"
+    return ""
+
+
+def token_name_problem(name: str) -> str:
+    """Return what is wrong with the name of a new token; empty if nothing is."""
+    if 0 < len(name) <= LONGEST_NAME and name.isprintable():
+        return ""
+    return f"must be 1 to {LONGEST_NAME} characters, none of them a control character"
+
+
+def is_good_password(password: str, shortest: int = SHORTEST) -> bool:
+    """Say whether a new password may be this one."""
+    return shortest <= len(password) <= LONGEST and _is_unicode(password)
+
+
+def password_rule(shortest: int) -> str:
+    """Return what `is_good_password` asks for."""
+    return f"must have {shortest} to {LONGEST} characters"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, from a terminal with another encoding
+        return False
+    return True
+
+
 def _name_problems(username: str) -> Sequence[Problem]:
-    if ID_PATTERN.fullmatch(username):
-        return ()
-    return (Problem("/username", f"must be {ID_RULE}"),)
+    problem = name_problem(username)
+    return [Problem("/username", problem)] if problem else []
 
 
 def _password_problems(password: str, shortest: int) -> Sequence[Problem]:
-    if shortest <= len(password) <= LONGEST:
-        return ()
-    return (Problem("/password", f"must have {shortest} to {LONGEST} characters"),)
+    if is_good_password(password, shortest):
+        return []
+    return [Problem("/password", password_rule(shortest))]
 
 
-def _token_problems(name: str, role: Role, most: Role, days: int | None) -> Sequence[Problem]:
-    problems = []
-    if not 0 < len(name) <= LONGEST_NAME:
-        problems.append(Problem("/name", f"must have 1 to {LONGEST_NAME} characters"))
+def _token_problems(name: str, role: Role, most: Role, days: int | None) -> Iterator[Problem]:
+    if problem := token_name_problem(name):
+        yield Problem("/name", problem)
     if role > most:
-        problems.append(Problem("/role", f"must not be above the user's own, {most.word}"))
+        yield Problem("/role", f"must not be above the user's own, {most.word}")
     if days is not None and not 0 < days <= MOST_DAYS:
-        problems.append(Problem("/days", f"must be 1 to {MOST_DAYS}"))
-    return problems
+        yield Problem("/days", f"must be 1 to {MOST_DAYS}")

@@ -92,31 +92,36 @@ class AuthService:
 
         An unknown name costs the same time as a wrong password.
         """
-        name = username[:128]
-        self.check_failures(name, address)
-        async with self._passwords.turn():
-            self.check_failures(name, address)  # those who waited before may have failed
-            account = await self._verified(username, password)
-        origin = Origin(name, address)
-        if account is None:
-            self.failed(name, address)
-            await self._audit.note(origin, "login", outcome=Outcome.DENIED)
-            raise UnauthorizedError("wrong username or password")
-        self._throttle.forget(name)
+        account = await self._proven(username, password, address, "login")
         if self._people.accounts.get(account.username) != account:
             await self.refresh()
-        await self._audit.note(origin, "login")
+        await self._audit.note(Origin(account.username, address), "login")
         return self._tokens.issue(account)
 
-    def check_failures(self, name: str, address: str) -> None:
-        """Raise `TooManyError` if a name or an address has failed too often."""
+    async def confirm(self, username: str, password: str, address: str) -> None:
+        """Return if somebody who is in knows the password; failures count as those of a login.
+
+        Raises what `login` does.
+        """
+        await self._proven(username, password, address, "password.confirm")
+
+    async def _proven(self, username: str, password: str, address: str, action: str) -> Account:
+        name = username[:128]
+        self._check_failures(name, address)
+        async with self._passwords.turn():
+            self._check_failures(name, address)  # those who waited before may have failed
+            account = await self._verified(username, password)
+        if account is None:
+            self._throttle.failed(name)
+            self._addresses.failed(address)
+            await self._audit.note(Origin(name, address), action, outcome=Outcome.DENIED)
+            raise UnauthorizedError("wrong username or password")
+        self._throttle.forget(name)
+        return account
+
+    def _check_failures(self, name: str, address: str) -> None:
         self._throttle.check(name)
         self._addresses.check(address)
-
-    def failed(self, name: str, address: str) -> None:
-        """Count a wrong password."""
-        self._throttle.failed(name)
-        self._addresses.failed(address)
 
     async def authenticate(self, token: str) -> Principal:
         """Return whose token it is; raise `UnauthorizedError`, always with the same words.

@@ -20,6 +20,15 @@ from taskhub.services.roles import Role
 from taskhub.services.runs import RunService
 from taskhub.services.system import SystemService
 from taskhub.services.tasks import TaskService
+from taskhub.web.accounts import (
+    AuditHandler,
+    MeHandler,
+    MyPasswordHandler,
+    TokenHandler,
+    TokensHandler,
+    UserHandler,
+    UsersHandler,
+)
 from taskhub.web.base import ApiHandler, log_request
 from taskhub.web.dag import DagRunAsyncHandler, DagRunHandler, RerunHandler
 from taskhub.web.frames import Frames
@@ -85,6 +94,7 @@ def routes(
     run = r"/api/dag/runs/([^/]+)"
     tasks, task = {"tasks": s.tasks}, r"/api/tasks/([^/]+)"
     make_task = {**make, **tasks}
+    people, user = {"accounts": s.accounts}, "/api/users/([^/]+)"
     return [
         Route("/api/login", LoginHandler, {"POST": PUBLIC}, {"auth": s.auth}),
         Route("/api/logout", LogoutHandler, {"POST": VIEWER}, {"auth": s.auth}),
@@ -105,6 +115,13 @@ def routes(
         Route("/api/tasks", SimpleTasksHandler, {"GET": VIEWER, "POST": OPERATOR}, make_task),
         Route(task, SimpleTaskHandler, {"GET": VIEWER}, tasks),
         Route(f"{task}/cancel", CancelSimpleTaskHandler, {"POST": OPERATOR}, tasks),
+        Route("/api/me", MeHandler, {"GET": VIEWER}),
+        Route("/api/me/password", MyPasswordHandler, {"POST": VIEWER}, {**people, "auth": s.auth}),
+        Route("/api/users", UsersHandler, {"GET": ADMIN, "POST": ADMIN}, people),
+        Route(user, UserHandler, {"GET": ADMIN, "POST": ADMIN, "DELETE": ADMIN}, people),
+        Route("/api/tokens", TokensHandler, {"GET": VIEWER, "POST": VIEWER}, people),
+        Route("/api/tokens/([^/]+)", TokenHandler, {"DELETE": VIEWER}, people),
+        Route("/api/audit", AuditHandler, {"GET": ADMIN}, {"audit": s.audit}),
         Route("/ws", TaskHubSocket, {"GET": FIRST_MESSAGE}, socket),
     ]
 

@@ -14,10 +14,11 @@ from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from taskhub.domain.task import JSON
-from taskhub.errors import TaskHubError, TooLargeError
+from taskhub.errors import TaskHubError, TooLargeError, UnauthorizedError
 from taskhub.services.deadline import in_time
 from taskhub.services.origin import Origin
 from taskhub.services.roles import Principal
+from taskhub.services.tokens import NO_TOKEN
 from taskhub.spec.strict_json import parse
 from taskhub.web.gate import Gate, Permissions
 from taskhub.web.offload import encode
@@ -76,6 +77,13 @@ class ApiHandler(RequestHandler):
     def username(self) -> str:
         """Who asks; empty on public routes."""
         return self.principal.username if self.principal else ""
+
+    @property
+    def somebody(self) -> Principal:
+        """Who asks, on routes that ask for a role."""
+        if self.principal is None:
+            raise UnauthorizedError(NO_TOKEN)
+        return self.principal
 
     @property
     def address(self) -> str:

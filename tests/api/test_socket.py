@@ -17,18 +17,13 @@ from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.engine.bus import Bus
 from taskhub.ports.accounts import Account
 from taskhub.ports.store import Batch
-from taskhub.services.accounts import Accounts
-from taskhub.services.audit_log import AuditLog
-from taskhub.services.auth import AuthService
 from taskhub.services.live import LiveHub, LiveLimits
-from taskhub.services.origin import Origin
-from taskhub.services.passwords import Passwords
 from taskhub.services.tokens import Tokens
 from taskhub.web.frames import Frames
 from taskhub.web.socket import SocketSettings, TaskHubSocket
+from tests.access import KEY, access
 from tests.api.socket_client import BINARY, PING, PONG, Client, Refused
 
-KEY = b"k" * 32
 ACCOUNT = Account(username="ann", password_hash="", role="viewer")
 UNAUTHORIZED = (1008, "unauthorized")
 SLOW = (1013, "too many pending messages")
@@ -42,14 +37,8 @@ class Server:
         self.stores = MemoryStores()
         self.bus = Bus()
         self.hub = LiveHub(self.bus, self.stores.logs, self.stores.runs, self.clock, limits)
-        self.passwords = Passwords(log_n=4)
-        audit = AuditLog(self.stores.audit, self.clock)
-        self.auth = AuthService(
-            self.stores.accounts, KEY, self.clock, audit=audit, passwords=self.passwords
-        )
-        self.accounts = Accounts(
-            self.stores.accounts, self.clock, self.passwords, audit, changed=self.auth.refresh
-        )
+        self.people = access(self.clock, self.stores.accounts)
+        self.auth = self.people.auth
         needs = {"hub": self.hub, "auth": self.auth, "frames": Frames(), "settings": settings}
         self.http = HTTPServer(Application([(r"/.*", TaskHubSocket, needs)]))
         (sock,) = bind_sockets(0, "127.0.0.1")
@@ -120,7 +109,7 @@ class Server:
         self.http.stop()
         await self.until(lambda: self.is_clean)
         await self.http.close_all_connections()
-        self.passwords.close()
+        self.people.close()
 
 
 @asynccontextmanager
@@ -546,7 +535,7 @@ async def test_a_revoked_token_closes_at_once_and_no_other(server):
 
 async def test_a_changed_account_closes_all_that_are_its(server):
     client = await server.login()
-    await server.accounts.change("ann", disabled=True, origin=Origin("test"))
+    await server.people.change("ann", disabled=True)
     assert await client.recv() == UNAUTHORIZED
 
 

@@ -13,7 +13,6 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from taskhub.adapters.memory import MemoryAccountStore, MemoryStores
 from taskhub.domain.dag import DagSpec
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
@@ -21,12 +20,8 @@ from taskhub.domain.task import Status, TaskSpec
 from taskhub.errors import NotFoundError
 from taskhub.ports.executor import Executor, Installed
 from taskhub.ports.store import Page, RunRow, RunUpdate, TaskRow, TaskUpdate
-from taskhub.services.accounts import Accounts
-from taskhub.services.audit_log import AuditLog
 from taskhub.services.auth import AuthService
 from taskhub.services.history import RunView, TaskView
-from taskhub.services.origin import Origin
-from taskhub.services.passwords import Passwords
 from taskhub.services.roles import Role
 from taskhub.services.standing import Standing
 from taskhub.services.system import SystemService
@@ -35,8 +30,8 @@ from taskhub.testing.clock import FakeClock
 from taskhub.web.app import Services, TaskHubApp, make_app
 from taskhub.web.gate import WebSettings
 from taskhub.web.offload import Offload
+from tests.access import Access, access
 
-KEY = bytes(range(32))
 NOW_MS = 1_700_000_000_000
 
 
@@ -62,7 +57,7 @@ class FakeRuns:
         self.error: Exception | None = None
         self.page: Page[Any] = Page(items=())
 
-    async def submit(  # as the service
+    async def submit(
         self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent="", address=""
     ):
         self._note("submit", owner, key)
@@ -211,9 +206,7 @@ class Site:
     live: FakeLive
     logs: FakeLogs
     auth: AuthService
-    people: Accounts
-    stores: MemoryStores
-    accounts: MemoryAccountStore
+    people: Access
     clock: FakeClock
     client: AsyncHTTPClient
     settings: WebSettings
@@ -257,7 +250,7 @@ class Site:
 
     async def token_of(self, role: Role) -> str:
         """Make an account of that role and log it in."""
-        await self.people.create(role.word, "pw", role, Origin("test"), shortest=1)
+        await self.people.add(role.word, "pw", role)
         return await self.auth.login(role.word, "pw", "test")
 
     def change(self, **settings: Any) -> None:
@@ -271,20 +264,17 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    stores = MemoryStores()
-    clock, accounts, runs, tasks, live, logs = (
+    clock, runs, tasks, live, logs = (
         FakeClock(NOW_MS),
-        stores.accounts,
         FakeRuns(),
         FakeTasks(),
         FakeLive(),
         FakeLogs(),
     )
-    audit, passwords = AuditLog(stores.audit, clock), Passwords(log_n=4)
-    auth = AuthService(accounts, KEY, clock, audit=audit, passwords=passwords)
-    people = Accounts(accounts, clock, passwords, audit, changed=auth.refresh)
+    people = access(clock)
+    auth = people.auth
     await auth.start()
-    await people.create("admin", "secret", Role.ADMIN, Origin("test"), shortest=1)
+    await people.add("admin", "secret", Role.ADMIN)
     failing = [False]
     standing = Standing()
     executors = {
@@ -295,8 +285,8 @@ async def site() -> AsyncIterator[Site]:
         runs=runs,
         tasks=tasks,
         auth=auth,
-        accounts=people,
-        audit=audit,
+        accounts=people.accounts,
+        audit=people.audit,
         system=SystemService(clock, is_failing=lambda: failing[0], standing=standing),
         logs=logs,
         executors=executors,
@@ -317,8 +307,6 @@ async def site() -> AsyncIterator[Site]:
         logs=logs,
         auth=auth,
         people=people,
-        stores=stores,
-        accounts=accounts,
         clock=clock,
         client=client,
         settings=settings,
@@ -332,4 +320,4 @@ async def site() -> AsyncIterator[Site]:
     server.stop()
     await server.close_all_connections()
     offload.close()
-    passwords.close()
+    people.close()

@@ -12,7 +12,8 @@ from taskhub.services.roles import Role
 from taskhub.web.app import Route, TaskHubApp, offered
 from taskhub.web.base import ApiHandler
 from taskhub.web.gate import Open, host_name
-from tests.unit.web.conftest import KEY, NOW_MS, Site
+from tests.access import KEY
+from tests.unit.web.conftest import NOW_MS, Site
 
 PUBLIC = {("POST", "/api/login"), ("GET", "/api/health")}
 
@@ -142,7 +143,7 @@ async def test_a_failing_account_store_is_503_and_not_a_refusal(site: Site):
     async def revision():
         raise UnavailableError("the store is away")
 
-    site.accounts.revision = revision
+    site.people.store.revision = revision
     await site.clock.advance(10)
     reply = await site.get("/api/info")
     assert_error(reply, 503)

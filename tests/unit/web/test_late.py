@@ -54,7 +54,7 @@ async def test_a_read_of_a_store_that_hangs_is_a_503(site: Site, path):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_who_asks_must_be_found_out_in_time_too(site: Site, method):
     hanging = Hanging()
-    site.accounts.account = site.accounts.revision = hanging.call
+    site.people.store.account = site.people.store.revision = hanging.call
     await site.clock.advance(60)  # what is known of accounts is out of date by then
     site.change(answer_s=0.05)
     path = "/api/dag/runs" if method == "GET" else "/api/dag/run"
