@@ -13,7 +13,7 @@ from taskhub.adapters.systemclock import SystemClock
 from taskhub.bootstrap.auth import open_auth
 from taskhub.bootstrap.duty import Duty
 from taskhub.bootstrap.engine import Engine, open_engine
-from taskhub.bootstrap.listening import listen, public_url_of, url_of
+from taskhub.bootstrap.listening import listen, public_url_of, refuse_beyond_loopback, url_of
 from taskhub.bootstrap.machine import (
     bound,
     forbid_dumps,
@@ -102,6 +102,7 @@ async def serve(
         enter = stack.enter_async_context
         directory = make_directory(server.data_dir)
         listener = stack.enter_context(bound(server.host, server.port))
+        refuse_beyond_loopback(config, listener)
         ws_port = server.ws_port
         ws_listener = stack.enter_context(bound(server.host, ws_port)) if ws_port else None
         patiently = Patience(config, clock)

@@ -82,15 +82,20 @@ async def _provide_admin(
         return
     if dev and not marker.exists():
         write_private(marker, b"")
-        await accounts.change(
-            ADMIN, password=DEV_PASSWORD, role=Role.ADMIN, disabled=False, origin=SERVER, shortest=1
-        )
-        print(DEV_NOTE, file=sys.stderr, flush=True)  # noqa: T201
+        if not await accounts.is_right(ADMIN, DEV_PASSWORD):
+            await _let_in_with_dev_password(accounts)
     elif not dev and (
         marker.exists() or (is_shared and await accounts.is_right(ADMIN, DEV_PASSWORD))
     ):
         await accounts.change(ADMIN, password=_new_password(directory), origin=SERVER)
         marker.unlink(missing_ok=True)
+
+
+async def _let_in_with_dev_password(accounts: Accounts) -> None:
+    await accounts.change(
+        ADMIN, password=DEV_PASSWORD, role=Role.ADMIN, disabled=False, origin=SERVER, shortest=1
+    )
+    print(DEV_NOTE, file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def _create_admin(accounts: Accounts, directory: Path, marker: Path, *, dev: bool) -> None:

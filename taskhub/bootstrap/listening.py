@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,11 +14,14 @@ from tornado.web import Application
 
 from taskhub.config import Config
 from taskhub.domain.secrets import Secrets
+from taskhub.errors import ConfigError
 from taskhub.spec.limits import SpecLimits
 from taskhub.web.app import Services, make_app, make_ws_app
 from taskhub.web.gate import WebSettings
 from taskhub.web.offload import Offload
 from taskhub.web.socket import SocketSettings
+
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 BUFFERED_BYTES: Final = 64 << 10
@@ -37,6 +41,8 @@ async def listen(
     masked: Secrets,
 ) -> AsyncIterator[None]:
     """Accept connections."""
+    if config.auth.mode == "seed":
+        log.warning("auth.mode is seed: whoever reaches this port may run commands")
     offload = Offload()
     settings = _web_settings(config, listener, masked)
     sockets = SocketSettings(
@@ -57,6 +63,20 @@ async def listen(
         for server in servers:
             await server.close_all_connections()
         offload.close()
+
+
+def refuse_beyond_loopback(config: Config, listener: socket.socket) -> None:
+    """Raise `ConfigError` if others can reach a server that lets in whoever reaches it.
+
+    The settings were checked by name; this looks at the address that the name turned out to be.
+    """
+    address = listener.getsockname()[0]
+    if ipaddress.ip_address(address).is_loopback:
+        return
+    if config.dev:
+        raise ConfigError(f"--dev has a known password, and {address} is not loopback")
+    if config.auth.mode == "seed":
+        raise ConfigError(f"auth.mode is seed, and {address} is not loopback")
 
 
 def url_of(listener: socket.socket) -> str:
@@ -83,6 +103,7 @@ def _web_settings(config: Config, listener: socket.socket, masked: Secrets) -> W
         json_depth=limits.json_depth,
         is_loopback=ipaddress.ip_address(listener.getsockname()[0]).is_loopback,
         allowed_hosts=frozenset(config.server.allowed_hosts),
+        is_seed=config.auth.mode == "seed",
         spec=SpecLimits(
             tasks=limits.dag_tasks,
             exec_command_bytes=limits.exec_command_bytes,

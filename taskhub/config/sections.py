@@ -65,6 +65,11 @@ class Store:
 class Auth:
     """Who gets in."""
 
+    mode: str = setting(
+        "closed",
+        "closed asks for a token; seed opens what the original left open, on loopback only.",
+        choices=("closed", "seed"),
+    )
     token_ttl_s: int = setting(7200, "Life of a login token, in seconds.", least=1)
     login_failures: int = setting(5, "Wrong passwords until a name has to wait.", least=1)
     login_window_s: int = setting(300, "Seconds over which these are counted.", least=1)

@@ -167,6 +167,8 @@ def _conflicts(config: Config) -> Iterator[str]:
     server, scheme = config.server, config.store.url.partition(":")[0]
     if config.dev and not is_loopback(server.host):
         yield f"--dev has a known password, so it listens on loopback only, not {server.host!r}"
+    if config.auth.mode == "seed" and not is_loopback(server.host):
+        yield f"auth.mode is seed, so it listens on loopback only, not {server.host!r}"
     if server.port and server.port == server.ws_port:
         yield f"server.port and server.ws_port are both {server.port}"
     if scheme not in MONGO and config.store.url not in {"sqlite:", "memory:"}:

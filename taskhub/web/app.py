@@ -56,6 +56,7 @@ from taskhub.web.tasks import CancelSimpleTaskHandler, SimpleTaskHandler, Simple
 
 PUBLIC, FIRST_MESSAGE = Open.PUBLIC, Open.FIRST_MESSAGE
 VIEWER, OPERATOR, ADMIN = Role.VIEWER, Role.OPERATOR, Role.ADMIN
+SEED: Final = True
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -76,12 +77,16 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path: its handler, the permission of each of its methods, what the handler needs."""
+    """One path: its handler, the permission of each of its methods, what the handler needs.
+
+    `in_seed`: the original answered it without a token, and so does `auth.mode = "seed"`.
+    """
 
     path: str
     handler: type[RequestHandler]
     permissions: Permissions
     needs: Mapping[str, Any] = field(default_factory=dict)
+    in_seed: bool = False
 
 
 def routes(
@@ -98,20 +103,20 @@ def routes(
     return [
         Route("/api/login", LoginHandler, {"POST": PUBLIC}, {"auth": s.auth}),
         Route("/api/logout", LogoutHandler, {"POST": VIEWER}, {"auth": s.auth}),
-        Route("/api/health", HealthHandler, {"GET": PUBLIC}, {"system": s.system}),
-        Route("/api/info", InfoHandler, {"GET": VIEWER}, {"system": s.system}),
-        Route("/api/stats", StatsHandler, {"GET": VIEWER}, {"runs": s.runs, "live": s.live}),
-        Route("/api/debug/broadcast", BroadcastHandler, {"GET": ADMIN}, {"live": s.live}),
+        Route("/api/health", HealthHandler, {"GET": PUBLIC}, {"system": s.system}, SEED),
+        Route("/api/info", InfoHandler, {"GET": VIEWER}, {"system": s.system}, SEED),
+        Route("/api/stats", StatsHandler, {"GET": VIEWER}, {"runs": s.runs, "live": s.live}, SEED),
+        Route("/api/debug/broadcast", BroadcastHandler, {"GET": ADMIN}, {"live": s.live}, SEED),
         Route("/api/executors", ExecutorsHandler, {"GET": VIEWER}, {"executors": s.executors}),
-        Route("/api/dag/run", DagRunHandler, {"POST": OPERATOR}, make),
-        Route("/api/dag/run_async", DagRunAsyncHandler, {"POST": OPERATOR}, make),
-        Route("/api/dag/runs", RunsHandler, {"GET": VIEWER}, runs),
+        Route("/api/dag/run", DagRunHandler, {"POST": OPERATOR}, make, SEED),
+        Route("/api/dag/run_async", DagRunAsyncHandler, {"POST": OPERATOR}, make, SEED),
+        Route("/api/dag/runs", RunsHandler, {"GET": VIEWER}, runs, SEED),
         Route(run, RunHandler, {"GET": VIEWER}, runs),
         Route(f"{run}/cancel", CancelHandler, {"POST": OPERATOR}, runs),
         Route(f"{run}/rerun", RerunHandler, {"POST": OPERATOR}, runs),
-        Route("/api/dag/task_runs", TaskRunsHandler, {"GET": VIEWER}, runs),
-        Route("/api/dag/events", EventsHandler, {"GET": VIEWER}, runs),
-        Route("/api/tasks/logs", LogsHandler, {"GET": VIEWER}, {"logs": s.logs}),
+        Route("/api/dag/task_runs", TaskRunsHandler, {"GET": VIEWER}, runs, SEED),
+        Route("/api/dag/events", EventsHandler, {"GET": VIEWER}, runs, SEED),
+        Route("/api/tasks/logs", LogsHandler, {"GET": VIEWER}, {"logs": s.logs}, SEED),
         Route("/api/tasks", SimpleTasksHandler, {"GET": VIEWER, "POST": OPERATOR}, make_task),
         Route(task, SimpleTaskHandler, {"GET": VIEWER}, tasks),
         Route(f"{task}/cancel", CancelSimpleTaskHandler, {"POST": OPERATOR}, tasks),
@@ -203,7 +208,8 @@ def offered(handler: type[RequestHandler]) -> set[str]:
 
 def _kwargs(route: Route, gate: Gate) -> dict[str, Any]:
     if issubclass(route.handler, ApiHandler):
-        return {"gate": gate, "permissions": route.permissions, **route.needs}
+        door = {"gate": gate, "permissions": route.permissions, "in_seed": route.in_seed}
+        return {**door, **route.needs}
     return dict(route.needs)
 
 

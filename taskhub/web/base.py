@@ -55,9 +55,12 @@ class ApiHandler(RequestHandler):
     answers: ClassVar[Mapping[type[TaskHubError], Answer]] = {}
     max_body: ClassVar[int | None] = None
 
-    def initialize(self, gate: Gate, permissions: Permissions, **needs: Any) -> None:
+    def initialize(
+        self, gate: Gate, permissions: Permissions, *, in_seed: bool = False, **needs: Any
+    ) -> None:
         self.gate = gate
         self.permissions = permissions
+        self.in_seed = in_seed
         self.principal: Principal | None = None
         self.limit = self.max_body or gate.settings.body_bytes
         self._body = bytearray()
@@ -125,7 +128,7 @@ class ApiHandler(RequestHandler):
         permission = self.permissions.get(self.request.method or "")
         if permission is None:
             raise HTTPError(405)
-        self.principal = await self.gate.admit(self.request, permission)
+        self.principal = await self.gate.admit(self.request, permission, in_seed=self.in_seed)
 
     def _declared_bytes(self) -> int:
         length = self.request.headers.get("Content-Length", "")

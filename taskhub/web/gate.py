@@ -22,6 +22,7 @@ from taskhub.services.tokens import NO_TOKEN
 from taskhub.spec.limits import SpecLimits
 from taskhub.web.offload import Offload
 
+ANONYMOUS: Final = "anonymous"
 LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
@@ -42,7 +43,8 @@ class WebSettings:
 
     `is_loopback`: the server listens on loopback addresses only, so a request for any other host
     name is a browser tricked by DNS. With `allowed_hosts` this is checked on every address.
-    `answer_s`: within which a GET is answered.
+    `answer_s`: within which a GET is answered. `is_seed`: what the original answered without a
+    token is answered without one here, too.
     """
 
     body_bytes: int = 1 << 20
@@ -50,6 +52,7 @@ class WebSettings:
     is_loopback: bool = True
     allowed_hosts: frozenset[str] = frozenset()
     answer_s: float = ANSWER_S
+    is_seed: bool = False
     spec: SpecLimits = field(default_factory=SpecLimits)
 
 
@@ -75,10 +78,17 @@ class Gate:
         if origin is not None and not self._is_our_origin(origin, request.host):
             raise ForbiddenError("requests from pages of other sites are not accepted")
 
-    async def admit(self, request: HTTPServerRequest, permission: Permission) -> Principal | None:
-        """Return who asks; raise `UnauthorizedError` or `ForbiddenError`."""
+    async def admit(
+        self, request: HTTPServerRequest, permission: Permission, *, in_seed: bool = False
+    ) -> Principal | None:
+        """Return who asks; raise `UnauthorizedError` or `ForbiddenError`.
+
+        `in_seed`: in seed mode nobody needs a token here; a request that has one goes by it.
+        """
         if isinstance(permission, Open):
             return None
+        if in_seed and self.settings.is_seed and "Authorization" not in request.headers:
+            return _anonymous(request, permission)
         principal = await self.auth.authenticate(bearer(request))
         if principal.role < permission:
             needed = permission.word
@@ -99,6 +109,14 @@ class Gate:
         except ValueError:
             return False
         return netloc == host.lower() or host_name(netloc) in self.settings.allowed_hosts
+
+
+def _anonymous(request: HTTPServerRequest, role: Role) -> Principal:
+    """Return a caller without a token, who may do what the route asks for and nothing beyond."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+        # a page may have its reader's browser ask for an image here, which carries no Origin
+        raise ForbiddenError("requests from pages of other sites are not accepted")
+    return Principal(username=ANONYMOUS, role=role, jti="", expires_ms=0)
 
 
 def bearer(request: HTTPServerRequest) -> str:

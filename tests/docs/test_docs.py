@@ -24,6 +24,7 @@ from taskhub.web.problems import ANSWERS
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 API = (ROOT / "docs/api.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
 SETTINGS_PAGE = (ROOT / "docs/settings.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 README = (ROOT / "README.md").read_text()
@@ -85,6 +86,13 @@ def test_every_route_says_which_role_it_takes():
         for method, permission in route.permissions.items():
             role = getattr(permission, "word", "public")
             assert path == "/ws" or f"| `{method} {path}` | {role} |" in API
+
+
+def test_what_seed_mode_opens_is_listed():
+    chapter = OPERATIONS.partition("### Without tokens")[2].partition("**Whoever")[0]
+    services = Services(**dict.fromkeys(Services.__dataclass_fields__))
+    opened = {route.path for route in routes(services) if route.in_seed}
+    assert set(re.findall(r"`(/api/[a-z_/]+)`", chapter)) == opened
 
 
 @pytest.mark.parametrize("name", EventName)

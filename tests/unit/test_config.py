@@ -230,6 +230,19 @@ def test_dev_listens_nowhere_else(host):
     assert "--dev" in problems(None, {}, {"--host": host or "*"}, dev=True)[0]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_seed_mode_listens_on_loopback(host):
+    assert load(None, {"TASKHUB_HOST": host, "TASKHUB_AUTH_MODE": "seed"}).auth.mode == "seed"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "*"])
+def test_seed_mode_listens_nowhere_else(host):
+    given = {"TASKHUB_HOST": host, "TASKHUB_AUTH_MODE": "seed", "TASKHUB_SERVER_WS_PORT": "1"}
+    assert problems(None, given) == [
+        f"auth.mode is seed, so it listens on loopback only, not {host!r}"
+    ]
+
+
 def test_two_listeners_need_two_ports():
     same = {"TASKHUB_PORT": "81", "TASKHUB_SERVER_WS_PORT": "81"}
     assert problems(None, same) == ["server.port and server.ws_port are both 81"]

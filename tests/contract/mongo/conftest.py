@@ -56,5 +56,5 @@ async def stores(mongod):
         for name in database.list_collection_names():
             database[name].delete_many({})
     async with open_mongo(mongod.database_url("contract"), node="n1") as stores:
-        assert await stores.lease.acquire("http://one")
+        assert await stores.lease.acquire("http://one.example")
         yield stores

@@ -52,7 +52,7 @@ async def start(url):
             await prepare(database)
             servers.append(Server(database, node))
             if acquire:
-                assert await servers[-1].lease.acquire(f"http://{node}")
+                assert await servers[-1].lease.acquire(f"http://{node}.example")
             return servers[-1]
 
         yield start
@@ -75,20 +75,20 @@ def content(mongod, url):
 async def test_one_server_is_active_and_the_next_takes_over_when_it_leaves(start):
     first = await start("n1")
     second = await start("n2", acquire=False)
-    assert not await second.lease.acquire("http://n2")
-    assert await second.lease.active_url() == "http://n1"
+    assert not await second.lease.acquire("http://n2.example")
+    assert await second.lease.active_url() == "http://n1.example"
     await first.lease.release()
     assert await second.lease.active_url() == ""
-    assert await second.lease.acquire("http://n2")
-    assert await first.lease.active_url() == "http://n2"
-    assert not await first.lease.acquire("http://n1")
+    assert await second.lease.acquire("http://n2.example")
+    assert await first.lease.active_url() == "http://n2.example"
+    assert not await first.lease.acquire("http://n1.example")
 
 
 async def test_a_server_that_gives_no_sign_is_followed_and_learns_of_it(start):
     first = await start("n1")
     second = await start("n2", acquire=False)
     async with asyncio.timeout(20):
-        while not await second.lease.acquire("http://n2"):  # noqa: ASYNC110  # as a server does
+        while not await second.lease.acquire("http://n2.example"):  # noqa: ASYNC110  # as a server does
             await asyncio.sleep(0.02)
         with pytest.raises(SupersededError):
             await first.lease.hold()
@@ -99,7 +99,7 @@ async def test_a_server_that_renews_is_not_followed(start):
     second = await start("n2", acquire=False)
     holding = asyncio.create_task(first.lease.hold(), name="hold")
     for _ in range(40):
-        assert not await second.lease.acquire("http://n2")
+        assert not await second.lease.acquire("http://n2.example")
         await asyncio.sleep(0.025)
     assert not holding.done()
     holding.cancel()
