@@ -48,8 +48,7 @@ class SqliteAccountStore:
         return await self._database.read(lambda c: _find_account(c, username))
 
     async def accounts(self) -> Sequence[Account]:
-        rows = await self._database.read(lambda c: c.execute(LIST).fetchall())
-        return [_account(row) for row in rows]
+        return await self._database.read(lambda c: [_account(row) for row in c.execute(LIST)])
 
     async def add_account(self, account: Account, entry: AuditEntry) -> None:
         def add(connection: sqlite3.Connection) -> None:
@@ -84,8 +83,10 @@ class SqliteAccountStore:
         return _token(row)
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        rows = await self._database.read(lambda c: c.execute(LIST_KEYS, (username,)).fetchall())
-        return [_token(row) for row in rows]
+        values = (username,)
+        return await self._database.read(
+            lambda c: [_token(row) for row in c.execute(LIST_KEYS, values)]
+        )
 
     async def add_token(self, token: ApiToken, entry: AuditEntry) -> None:
         def add(connection: sqlite3.Connection) -> None:
