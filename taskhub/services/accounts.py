@@ -177,7 +177,9 @@ class Accounts:
         return token, f"{API_PREFIX}{token.id}_{secret}"
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        """Return the API tokens (of one user), oldest first."""
+        """Return the API tokens (of one user), oldest first; raise `NotFoundError`."""
+        if username is not None:
+            await self._store.account(username)
         return await self._store.tokens(username)
 
     async def remove_token(self, token_id: str, origin: Origin, owner: str | None = None) -> None:
@@ -197,7 +199,7 @@ class Accounts:
     async def _refuse_if_last(self, username: str) -> None:
         others = (a for a in await self._store.accounts() if a.username != username)
         if not any(map(_can_administer, others)):
-            raise ConflictError(f"{username} is the only administrator who can log in")
+            raise ConflictError(f"{username} is the last administrator who is not disabled")
 
 
 def _can_administer(account: Account) -> bool:

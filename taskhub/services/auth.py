@@ -21,6 +21,8 @@ from taskhub.services.tokens import NO_TOKEN, Tokens
 TOKEN_TTL_MS: Final = 2 * 3_600_000
 STALE_MS: Final = 5_000
 """For how long what is known of accounts counts while the store does not say if it changed."""
+FRESH_MS: Final = 50
+"""Below this what is known is not looked at again, however many bad tokens come."""
 LONGEST_API_TOKEN: Final = 256
 ADDRESS_FAILURES: Final = 50
 """More than for a name: behind a proxy everybody has the same address."""
@@ -128,13 +130,25 @@ class AuthService:
 
         Raises `UnavailableError` if the store has not answered for 5 s.
         """
-        if self._clock.monotonic_ms() - self._checked_ms > STALE_MS:
+        if self._age_ms() > STALE_MS:
             await self.refresh()
-        if token.startswith(API_PREFIX):
-            if len(token) > LONGEST_API_TOKEN:
-                raise UnauthorizedError(NO_TOKEN)
-            return self._people.of_api_token(token, self._clock.now_ms())
-        return self._people.of_login(self._tokens.read(token))
+        try:
+            return self._known(token)
+        except UnauthorizedError:
+            if self._age_ms() < FRESH_MS:
+                raise
+        await self.refresh()  # another process may have made it a moment ago
+        return self._known(token)
+
+    def _known(self, token: str) -> Principal:
+        if not token.startswith(API_PREFIX):
+            return self._people.of_login(self._tokens.read(token))
+        if len(token) > LONGEST_API_TOKEN:
+            raise UnauthorizedError(NO_TOKEN)
+        return self._people.of_api_token(token, self._clock.now_ms())
+
+    def _age_ms(self) -> int:
+        return self._clock.monotonic_ms() - self._checked_ms
 
     async def logout(self, token: str, address: str = "") -> None:
         """End a login token; returns once that is stored. Raises `ConflictError` for another."""
