@@ -199,7 +199,7 @@ class Accounts:
     async def _refuse_if_last(self, username: str) -> None:
         others = (a for a in await self._store.accounts() if a.username != username)
         if not any(map(_can_administer, others)):
-            raise ConflictError(f"{username} is the last administrator who is not disabled")
+            raise ConflictError(f"{username} is the only administrator who can log in")
 
 
 def _can_administer(account: Account) -> bool:
