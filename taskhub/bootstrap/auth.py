@@ -58,6 +58,7 @@ async def open_auth(
             addresses=Throttle(clock, failures=10 * failures, window_ms=window_ms),
         )
         accounts = Accounts(stores.accounts, clock, passwords, audit, changed=auth.refresh)
+        await audit.start()
         await auth.start()
         is_shared = config.store.url.startswith("mongodb")
         await _provide_admin(accounts, directory, dev=config.dev, is_shared=is_shared)

@@ -30,6 +30,14 @@ class AuditLog:
         self._ids = IdSource()
         self._refused: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
+    async def start(self) -> None:
+        """Go on behind the newest entry, also with a clock that was set back.
+
+        Raises `UnavailableError`.
+        """
+        newest = await self._store.entries(AuditQuery(), 1)
+        self._ids.skip_to(max((entry.id for entry in newest.items), default=0))
+
     def entry(
         self,
         origin: Origin,

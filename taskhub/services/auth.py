@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from taskhub.domain.audit import Outcome
-from taskhub.errors import ConflictError, NotFoundError, UnauthorizedError
+from taskhub.errors import ConflictError, NotFoundError, UnauthorizedError, UnavailableError
 from taskhub.ports.accounts import Account, AccountStore
 from taskhub.ports.clock import Clock
 from taskhub.services.audit_log import AuditLog
@@ -21,8 +22,6 @@ from taskhub.services.tokens import NO_TOKEN, Tokens
 TOKEN_TTL_MS: Final = 2 * 3_600_000
 STALE_MS: Final = 5_000
 """For how long what is known of accounts counts while the store does not say if it changed."""
-FRESH_MS: Final = 50
-"""Below this what is known is not looked at again, however many bad tokens come."""
 LONGEST_API_TOKEN: Final = 256
 ADDRESS_FAILURES: Final = 50
 """More than for a name: behind a proxy everybody has the same address."""
@@ -130,25 +129,26 @@ class AuthService:
 
         Raises `UnavailableError` if the store has not answered for 5 s.
         """
-        if self._age_ms() > STALE_MS:
+        if self._clock.monotonic_ms() - self._checked_ms > STALE_MS:
             await self.refresh()
+        find, known = self._claimed(token), self._people
         try:
-            return self._known(token)
+            return find(known)
         except UnauthorizedError:
-            if self._age_ms() < FRESH_MS:
+            with suppress(UnavailableError):
+                await self.refresh()  # another process may have made it a moment ago
+            if self._people is known:
                 raise
-        await self.refresh()  # another process may have made it a moment ago
-        return self._known(token)
+        return find(self._people)
 
-    def _known(self, token: str) -> Principal:
-        if not token.startswith(API_PREFIX):
-            return self._people.of_login(self._tokens.read(token))
-        if len(token) > LONGEST_API_TOKEN:
-            raise UnauthorizedError(NO_TOKEN)
-        return self._people.of_api_token(token, self._clock.now_ms())
-
-    def _age_ms(self) -> int:
-        return self._clock.monotonic_ms() - self._checked_ms
+    def _claimed(self, token: str) -> Callable[[People], Principal]:
+        """Return how to find whose token it says it is; raise `UnauthorizedError` if it is none."""
+        if token.startswith(API_PREFIX):
+            if len(token) > LONGEST_API_TOKEN:
+                raise UnauthorizedError(NO_TOKEN)
+            return lambda people: people.of_api_token(token, self._clock.now_ms())
+        claims = self._tokens.read(token)
+        return lambda people: people.of_login(claims)
 
     async def logout(self, token: str, address: str = "") -> None:
         """End a login token; returns once that is stored. Raises `ConflictError` for another."""

@@ -33,7 +33,9 @@ HOSTS = {"127.0.0.1", "localhost", "www.apache.org", "json-schema.org"}
 
 
 def documented_path(path):
-    return re.sub(r"[(].*?[)]", "{id}" if path.startswith("/api/tasks/") else "{run_id}", path)
+    names = {"/api/tasks/": "{id}", "/api/tokens/": "{id}", "/api/users/": "{name}"}
+    name = next((name for start, name in names.items() if path.startswith(start)), "{run_id}")
+    return re.sub(r"[(].*?[)]", name, path)
 
 
 def routes_in_code():

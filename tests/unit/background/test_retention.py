@@ -7,10 +7,11 @@ import pytest
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.background.retention import DAY_MS, Retention
+from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import RunQuery
 from taskhub.testing.clock import FakeClock
 from taskhub.testing.faults import Fault, FaultyRunStore
-from taskhub.testing.store_samples import T0, chunk, ended_run, new_run
+from taskhub.testing.store_samples import T0, audit_entry, chunk, ended_run, new_run
 
 LOGGER = "taskhub.background.retention"
 
@@ -30,6 +31,7 @@ class Setup:
             run_days=2,
             log_days=1,
             log_bytes=1000,
+            audit_days=3,
             interval_s=3600,
         )
         self.task = asyncio.create_task(retention.run(), name="retention")
@@ -62,6 +64,15 @@ async def test_runs_are_kept_for_their_days_and_then_deleted(at_work):
     assert await at_work.names() == [3, 2]
     await at_work.clock.advance(24 * 3600)
     assert await at_work.names() == [3]
+
+
+async def test_the_audit_is_kept_for_its_days(at_work):
+    entries = [audit_entry(n)._replace(ts_ms=T0 + ms) for n, ms in ((1, 0), (2, 2 * DAY_MS))]
+    await at_work.stores.audit.append(entries)
+    for days, left in ((2.9, [2, 1]), (0.2, [2]), (2, [])):
+        await at_work.clock.advance(days * 24 * 3600)
+        found = (await at_work.stores.audit.entries(AuditQuery(), 9)).items
+        assert [entry.id for entry in found] == left
 
 
 async def test_lines_are_deleted_by_age(at_work):

@@ -220,6 +220,21 @@ async def test_what_another_process_changes_counts_with_the_next_look(people, au
     other.close()
 
 
+async def test_what_another_process_made_is_good_at_once(people, auth, store, clock):
+    other = access(clock, store)
+    token = (await other.accounts.add_token("ann", "ci", None, None, TEST))[1]
+    assert not await is_out(auth, token)
+    await other.auth.start()
+    await other.change("ann", password="new")
+    assert not await is_out(auth, await login(other.auth, password="new"))
+    other.close()
+
+
+async def test_an_unknown_token_is_refused_while_the_store_is_away(auth, store):
+    store.away = True
+    assert await is_out(auth, f"th_{'0' * 16}_{'x' * 43}")
+
+
 async def test_while_the_store_is_away_what_is_known_counts_for_five_seconds(auth, store, clock):
     token = await login(auth)
     store.away = True
