@@ -121,7 +121,7 @@ async def serve(
         refuse_bad_settings(config, installed)
         engine = await enter(open_engine(config, clock, opened, installed, secrets))
         services = await enter(
-            open_services(config, clock, opened, installed, engine, access, standing)
+            open_services(config, clock, opened, installed, engine, access, standing, secrets)
         )
         await patiently(lambda: duty.begin(engine, public_url_of(listener)))
         await enter(listen(config, services, listener, ws_listener, secrets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -14,6 +15,7 @@ from taskhub.bootstrap.auth import Access
 from taskhub.bootstrap.engine import Engine
 from taskhub.bootstrap.stores import Stores
 from taskhub.config import Config
+from taskhub.domain.secrets import Secrets
 from taskhub.errors import ConfigError
 from taskhub.ports.clock import Clock
 from taskhub.ports.executor import Executors
@@ -62,6 +64,7 @@ async def open_services(
     engine: Engine,
     access: Access,
     standing: Standing,
+    masked: Secrets,
 ) -> AsyncIterator[Services]:
     """Offer what users can ask for."""
     limits = config.socket
@@ -93,7 +96,8 @@ async def open_services(
 
     engine.at_activation.append(take_up_tasks)
     engine.loops.start("accounts", AccountWatch(access.auth, clock).run())
-    engine.loops.start("task news", TaskNews(tasks, live, clock, simple_task_item).run())
+    item = partial(simple_task_item, secrets=masked)
+    engine.loops.start("task news", TaskNews(tasks, live, clock, item).run())
     try:
         yield Services(
             runs=runs,

@@ -1,186 +1,35 @@
-"""`taskhub-server`: parse, call, print.
+"""`taskhub-server`: parse, call, print. Without a command it is the server.
 
-stdout carries one line, the URL, once it accepts connections; everything else goes to stderr.
-Exit codes: 0 stopped in order, 1 broken, 2 the settings or the machine made a start impossible.
+Exit codes: 0 done, 1 broken or refused, 2 the settings or the machine made it impossible.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import errno
-import gc
-import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
-from taskhub import __version__
-from taskhub.cli import migrate
-from taskhub.config import Config, load, to_toml
-from taskhub.errors import ConfigError
-from taskhub.logconfig import configure
-
-log = logging.getLogger(__name__)
-
-PROGRAM = "taskhub-server"
-SWITCH_INTERVAL_S = 0.0005
-"""How long the event loop may keep the store's threads from running; Python's default is 5 ms."""
-GC_THRESHOLDS = (50_000, 20, 50)
-"""Rarer than Python's: a full collection beside a DAG of 10,000 tasks stops the loop for 60 ms."""
-
-
-class Served(Protocol):
-    """A server that accepts connections."""
-
-    @property
-    def url(self) -> str:
-        """Where."""
-        ...
-
-    async def wait(self, stop: asyncio.Event) -> bool:
-        """Return True once `stop` is set, or False if the server cannot go on."""
-        ...
-
-
-Serve = Callable[[Config], AbstractAsyncContextManager[Served]]
+from taskhub.cli.arguments import PROGRAM, load_config, parse
+from taskhub.errors import ConfigError, InvalidError, TaskHubError
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run the server until it is told to stop, or a command; return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    is_migration = arguments[:1] == ["migrate"]
-    parser = _migrate_parser() if is_migration else _parser()
-    options = parser.parse_args(arguments[1:] if is_migration else arguments)
+    """Do what the arguments say; return the exit code."""
+    options = parse(argv)
     try:
-        config = _config(options, os.environ if environ is None else environ)
-        if options.print_config:
-            print(to_toml(config), end="")
-            return 0
-        configure(config.log.level, config.log.format)
-        if is_migration:
-            from taskhub.bootstrap.migration import migrate_between  # noqa: PLC0415  # as below
-
-            return asyncio.run(migrate.run(options, config, migrate_between))
-        from taskhub.bootstrap import serve  # noqa: PLC0415  # --version need not wait for Tornado
-
-        return asyncio.run(run(config, serve))
-    except ConfigError as error:
-        for line in str(error).splitlines():
+        config = load_config(options, os.environ if environ is None else environ)
+        code: int = options.act(options, config)
+    except TaskHubError as error:
+        for line in _lines(error):
             print(f"{PROGRAM}: {line}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="A self-hosted job server: DAGs over REST, live logs over WebSocket.",
-        epilog=f"`{PROGRAM} migrate --help`: {migrate.HELP}. "
-        "Every setting, its variable and its default: docs/settings.md.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--config", metavar="FILE", help="settings file in TOML (or TASKHUB_CONFIG)")
-    add("--host", help="address to listen on")
-    add("--port", help="port to listen on; 0 takes a free one")
-    add("--data-dir", metavar="DIR", help="where the server keeps what it knows")
-    add("--store", metavar="URL", help='"sqlite:", files in the data directory, or "mongodb://..."')
-    add("--dev", action="store_true", help="admin/123456 may log in; loopback only")
-    add("--print-config", action="store_true", help="print the settings in force, and exit")
-    add("--version", action="version", version=f"TaskHub {__version__}")
-    return parser
-
-
-def _migrate_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} migrate", description=migrate.DESCRIPTION, allow_abbrev=False
-    )
-    migrate.add_arguments(parser)
-    parser.add_argument("--config", metavar="FILE", help="settings file, as the server takes it")
-    parser.add_argument("--data-dir", metavar="DIR", help='the data directory that "sqlite:" means')
-    parser.set_defaults(host=None, port=None, store=None, dev=False, print_config=False)
-    return parser
-
-
-def _config(options: argparse.Namespace, environ: Mapping[str, str]) -> Config:
-    given = {
-        "--host": options.host,
-        "--port": options.port,
-        "--data-dir": options.data_dir,
-        "--store": options.store,
-    }
-    flags = {flag: text for flag, text in given.items() if text is not None}
-    file = options.config or environ.get("TASKHUB_CONFIG")
-    return load(Path(file) if file else None, environ, flags, dev=options.dev)
-
-
-async def run(config: Config, serve: Serve) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, raise `ConfigError` on a bad start."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    stop = asyncio.Event()
-    _stop_on_signals(stop)
-    async with AsyncExitStack() as stack:
-        try:
-            server = await _start(stack, serve(config), stop)
-        except OSError as error:
-            raise ConfigError(_reason(config, error)) from error
-        if server is None:
-            return 0
-        print(f"TaskHub {__version__} listening on {server.url}", flush=True)
-        if await server.wait(stop):
-            return 0
-        log.error("the server cannot go on, so it stops; the reason was logged before")
-        return 1
-
-
-async def _start(
-    stack: AsyncExitStack, serving: AbstractAsyncContextManager[Served], stop: asyncio.Event
-) -> Served | None:
-    """Start a server, which may take a while where the store is away; None if told to stop."""
-    starting = asyncio.current_task()
-    told = asyncio.create_task(stop.wait(), name="wait for stop")
-
-    def give_up(_: object) -> None:
-        if starting is not None:
-            starting.cancel()
-
-    told.add_done_callback(give_up)
-    try:
-        return await stack.enter_async_context(serving)
-    except asyncio.CancelledError:
-        if starting is None or not stop.is_set():
-            raise
-        starting.uncancel()
-        return None
-    finally:
-        told.remove_done_callback(give_up)
-        told.cancel()
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on the first SIGTERM or SIGINT; leave at once on the second."""
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("leaving at once, as after a crash", extra={"signal": number.name})
-            os._exit(128 + number)
-        log.info("stopping; a second signal leaves at once", extra={"signal": number.name})
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-
-
-def _reason(config: Config, error: OSError) -> str:
-    """Say in one line what the machine refused."""
-    server = config.server
-    if error.errno == errno.EADDRINUSE:
-        return f"port {server.port} on {server.host} is taken; choose another with --port"
-    what = error.filename or f"{server.host}:{server.port}"
-    return f"cannot start: {what}: {error.strerror or error}"
+def _lines(error: TaskHubError) -> Iterator[str]:
+    if isinstance(error, InvalidError):
+        for problem in error.problems:
+            name = problem.pointer.removeprefix("/")
+            yield f"{name}: {problem.message}" if name else problem.message
+    else:
+        yield from str(error).splitlines()

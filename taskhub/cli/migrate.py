@@ -13,8 +13,10 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from taskhub.cli.commands import Commands
 from taskhub.config import Config
 from taskhub.errors import ConflictError, SupersededError, UnavailableError
+from taskhub.logconfig import configure
 
 if TYPE_CHECKING:
     from taskhub.services.migration import KindReport, Listener
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 HELP: Final = "copy everything from one store to another, and compare the two"
 DESCRIPTION: Final = f"""{HELP}. Stop the servers of both first. A store is "sqlite:", the data
-directory, or "sqlite:/folder". The source is only read. Whatever ends this early, the same command
-goes on where it was."""
+directory, "sqlite:/folder", or "mongodb://host/name". The source is only read. Whatever ends this
+early, the same command goes on where it was."""
 GO_ON: Final = "what was copied stays; the same command goes on from there"
 EMPTY_IT: Final = "the target is no faithful copy: empty it and run the command again"
 EMPTY_NEEDED: Final = "give it an empty target, or one that an earlier call began to fill"
@@ -32,13 +34,20 @@ SAME: Final = "The target holds the same as the source."
 UNCHANGED: Final = "Nothing was changed at the source."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let a parser take what `run` needs."""
-    add = parser.add_argument
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    add = commands.add("migrate", HELP, _act, DESCRIPTION).add_argument
     add("--from", dest="source", required=True, metavar="URL", help="the store to copy")
     add(
         "--to", dest="target", required=True, metavar="URL", help="where to; empty, or begun before"
     )
+
+
+def _act(options: argparse.Namespace, config: Config) -> int:
+    configure(config.log.level, config.log.format)
+    from taskhub.bootstrap.migration import migrate_between  # noqa: PLC0415  # as in serving
+
+    return asyncio.run(run(options, config, migrate_between))
 
 
 async def run(options: argparse.Namespace, config: Config, between: Between) -> int:

@@ -177,7 +177,9 @@ class Accounts:
         return token, f"{API_PREFIX}{token.id}_{secret}"
 
     async def tokens(self, username: str | None = None) -> Sequence[ApiToken]:
-        """Return the API tokens (of one user), oldest first."""
+        """Return the API tokens (of one user), oldest first; raise `NotFoundError`."""
+        if username is not None:
+            await self._store.account(username)
         return await self._store.tokens(username)
 
     async def remove_token(self, token_id: str, origin: Origin, owner: str | None = None) -> None:

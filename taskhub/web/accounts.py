@@ -123,11 +123,7 @@ class TokensHandler(OwnedHandler):
 
     async def get(self) -> None:
         user = self.owner()
-        if user == EVERYBODY:
-            tokens = await self.accounts.tokens()
-        else:
-            await self.accounts.get(user)
-            tokens = await self.accounts.tokens(user)
+        tokens = await self.accounts.tokens(None if user == EVERYBODY else user)
         await self.reply_large(
             lambda: _listed([token_item(each) for each in tokens]), _size(tokens)
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from taskhub.domain.secrets import Secrets
 from taskhub.services.system import iso
 from taskhub.services.tasks import SHOWN_OUTPUT, SimpleTask
 from taskhub.web.views import ROW_BYTES
 
 
-def simple_task_item(task: SimpleTask) -> dict[str, Any]:
-    """Return a simple task as lists and sockets show it."""
+def simple_task_item(task: SimpleTask, secrets: Secrets) -> dict[str, Any]:
+    """Return a simple task as lists and sockets show it, values of `secrets` masked."""
     spec, state = task.row.spec, task.row.state
     kind, params = task.asked
     return {
@@ -21,7 +22,7 @@ def simple_task_item(task: SimpleTask) -> dict[str, Any]:
         "status": state.status.word,
         "create_time": iso(task.header.created_ms),
         "update_time": iso(task.updated_ms),
-        "params": dict(params),
+        "params": dict(secrets.mask_object(params)),
         "exit_code": state.exit_code,
         "last_output": last_bytes(task.output.stdout, SHOWN_OUTPUT),
         "last_error": last_bytes(task.output.stderr or state.message, SHOWN_OUTPUT),

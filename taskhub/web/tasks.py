@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from tornado.web import HTTPError
@@ -58,11 +59,12 @@ class SimpleTasksHandler(MakingHandler):
         limit, before = query.limit(MOST, MOST), query.cursor()
         query.check()
         found = await self.tasks.page(wanted, limit, before)
+        item = partial(simple_task_item, secrets=self.gate.secrets)
         await self.reply_large(
             lambda: {
                 "code": 0,
                 "message": "ok",
-                "data": encoded(simple_task_item, found.items),
+                "data": encoded(item, found.items),
                 "next_cursor": to_cursor(found.next_before),
             },
             simple_tasks_size(found.items),
@@ -80,7 +82,7 @@ class SimpleTaskHandler(ApiHandler):
         except NotFoundError:
             raise HTTPError(404, reason=NOT_FOUND) from None
         await self.reply_large(
-            lambda: {"code": 0, "message": "ok", "data": simple_task_item(task)},
+            lambda: {"code": 0, "message": "ok", "data": simple_task_item(task, self.gate.secrets)},
             simple_tasks_size((task,)),
         )
 

@@ -374,3 +374,18 @@ async def test_tasks_go_on_and_are_told_of_after_a_restart(config, tmp_path):
         lost = await data(api, "/api/tasks?name=lost")
         assert lost[0]["last_error"].startswith("lost:")
         await ended(api, after)
+
+
+async def test_secrets_in_params_are_masked_in_answers_and_on_sockets(api):
+    params = {
+        "exec_type": "Shell",
+        "exec_command": 'test "$API_KEY" = hunter2 && echo same',
+        "exec_params": {"env.API_KEY": "hunter2"},
+        "password": "hunter2",
+    }
+    _, answer = await api.post("/api/tasks", {"name": "masked", "params": params})
+    item = await ended(api, answer["data"]["id"])
+    assert item["last_output"] == "same\n", "the task itself gets the value"
+    assert item["params"]["password"] == item["params"]["exec_params"]["env.API_KEY"] == "***"
+    for path in ("/api/tasks", f"/api/dag/runs/{item['run_id']}", "/api/dag/task_runs"):
+        assert "hunter2" not in str(await api.get(path)).replace(params["exec_command"], "")

@@ -11,7 +11,8 @@ import tomllib
 import pytest
 
 from taskhub import __version__
-from taskhub.cli import main, run
+from taskhub.cli import main
+from taskhub.cli.serving import run
 from taskhub.config import Config
 from taskhub.errors import ConfigError
 

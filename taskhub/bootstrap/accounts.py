@@ -1,0 +1,60 @@
+"""The accounts alone, for a command beside a running server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from taskhub.adapters.sqlite import open_sqlite_accounts
+from taskhub.adapters.systemclock import SystemClock
+from taskhub.config import Config
+from taskhub.errors import ConfigError
+from taskhub.ports.accounts import AccountStore, AuditStore
+from taskhub.services.accounts import Accounts
+from taskhub.services.audit_log import AuditLog
+from taskhub.services.passwords import Passwords
+
+
+class AccountStores(Protocol):
+    """Where accounts and their audit are."""
+
+    @property
+    def accounts(self) -> AccountStore:
+        """Users and API tokens."""
+        ...
+
+    @property
+    def audit(self) -> AuditStore:
+        """Who did what."""
+        ...
+
+
+@asynccontextmanager
+async def open_account_service(config: Config) -> AsyncIterator[Accounts]:
+    """Open what manages users and API tokens; a server may run meanwhile, and notices.
+
+    Raises `ConfigError` where there are no accounts.
+    """
+    clock, passwords = SystemClock(), Passwords()
+    try:
+        async with open_account_stores(config) as stores:
+            audit = AuditLog(stores.audit, clock)
+            yield Accounts(stores.accounts, clock, passwords, audit)
+    finally:
+        passwords.close()
+
+
+@asynccontextmanager
+async def open_account_stores(config: Config) -> AsyncIterator[AccountStores]:
+    """Open the accounts that the configuration names."""
+    if config.store.url == "memory:":
+        raise ConfigError('with "memory:" accounts are in the server only: use its API')
+    if config.store.url.startswith("mongodb"):
+        from taskhub.adapters.mongo import open_mongo  # noqa: PLC0415  # see bootstrap/stores.py
+
+        async with open_mongo(config.store.url, node="", must_exist=True) as stores:
+            yield stores
+        return
+    async with open_sqlite_accounts(config.server.data_dir) as people:
+        yield people
