@@ -25,7 +25,7 @@ from taskhub.bootstrap.parts import (
     open_services,
     refuse_bad_settings,
 )
-from taskhub.bootstrap.stores import Patience, Stores, open_stores
+from taskhub.bootstrap.stores import Patience, ServerStores, open_stores
 from taskhub.config import Config
 from taskhub.domain.secrets import Secrets
 from taskhub.ports.clock import Clock
@@ -84,7 +84,7 @@ async def serve(
     config: Config,
     *,
     clock: Clock | None = None,
-    stores: Stores | None = None,
+    stores: ServerStores | None = None,
     executors: Executors | None = None,
 ) -> AsyncIterator[Server]:
     """Run TaskHub while the block runs; it accepts connections from the block's start on.

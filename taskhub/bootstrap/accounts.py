@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 from taskhub.adapters.sqlite import open_sqlite_accounts
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.config import Config
 from taskhub.errors import ConfigError
-from taskhub.ports.accounts import AccountStore, AuditStore
+from taskhub.ports.stores import AccountStores
 from taskhub.services.accounts import Accounts
 from taskhub.services.audit_log import AuditLog
 from taskhub.services.passwords import Passwords
-
-
-class AccountStores(Protocol):
-    """Where accounts and their audit are."""
-
-    @property
-    def accounts(self) -> AccountStore:
-        """Users and API tokens."""
-        ...
-
-    @property
-    def audit(self) -> AuditStore:
-        """Who did what."""
-        ...
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from taskhub.bootstrap.machine import secret_key, write_private
-from taskhub.bootstrap.stores import Stores
+from taskhub.bootstrap.stores import ServerStores
 from taskhub.config import Config
 from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.clock import Clock
@@ -41,7 +41,7 @@ class Access:
 
 @asynccontextmanager
 async def open_auth(
-    config: Config, clock: Clock, stores: Stores, directory: Path
+    config: Config, clock: Clock, stores: ServerStores, directory: Path
 ) -> AsyncIterator[Access]:
     """Know the accounts; on the first start, make the one of the administrator."""
     failures, window_ms = config.auth.login_failures, config.auth.login_window_s * 1000

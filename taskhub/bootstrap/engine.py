@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from taskhub.background.retention import Retention
 from taskhub.bootstrap.machine import boot_id
-from taskhub.bootstrap.stores import Stores
+from taskhub.bootstrap.stores import ServerStores
 from taskhub.config import Config
 from taskhub.domain.ids import IdSource
 from taskhub.domain.secrets import Secrets
@@ -31,7 +31,7 @@ class Engine:
     """What drives runs on the active server, and is at rest on the others."""
 
     start_id: str
-    stores: Stores
+    stores: ServerStores
     clock: Clock
     bus: Bus
     ids: IdSource
@@ -76,7 +76,7 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    config: Config, clock: Clock, stores: Stores, executors: Executors, masked: Secrets
+    config: Config, clock: Clock, stores: ServerStores, executors: Executors, masked: Secrets
 ) -> AsyncIterator[Engine]:
     """Build what drives runs; end what it has begun when the block ends."""
     bus, ids, chunk_ids = Bus(), IdSource(), IdSource()
@@ -116,7 +116,7 @@ def _output_limits(config: Config) -> OutputLimits:
     )
 
 
-def _retention(config: Config, clock: Clock, stores: Stores) -> Retention:
+def _retention(config: Config, clock: Clock, stores: ServerStores) -> Retention:
     keep = config.retention
     return Retention(
         stores.runs,

@@ -13,7 +13,8 @@ from taskhub.adapters.sqlite import open_sqlite
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.config import Config
 from taskhub.errors import ConfigError
-from taskhub.services.migration import KindReport, Listener, Stores, migrate
+from taskhub.ports.stores import Stores
+from taskhub.services.migration import KindReport, Listener, migrate
 
 STATE_FILE: Final = "taskhub.db"
 KINDS: Final = (

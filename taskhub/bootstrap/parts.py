@@ -13,7 +13,7 @@ from taskhub.background.account_watch import AccountWatch
 from taskhub.background.task_news import TaskNews
 from taskhub.bootstrap.auth import Access
 from taskhub.bootstrap.engine import Engine
-from taskhub.bootstrap.stores import Stores
+from taskhub.bootstrap.stores import ServerStores
 from taskhub.config import Config
 from taskhub.domain.secrets import Secrets
 from taskhub.errors import ConfigError
@@ -59,7 +59,7 @@ def refuse_bad_settings(config: Config, started: Executors) -> None:
 async def open_services(
     config: Config,
     clock: Clock,
-    stores: Stores,
+    stores: ServerStores,
     executors: Executors,
     engine: Engine,
     access: Access,

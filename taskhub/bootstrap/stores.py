@@ -15,38 +15,18 @@ from taskhub.bootstrap.machine import node_id
 from taskhub.config import Config
 from taskhub.domain.redaction import without_password
 from taskhub.errors import ConfigError, UnavailableError
-from taskhub.ports.accounts import AccountStore, AuditStore
 from taskhub.ports.clock import Clock
 from taskhub.ports.lease import Lease
-from taskhub.ports.store import LogStore, RunStore
+from taskhub.ports.stores import Stores
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+RETRY_S: Final = 2.0
 
 
-class Stores(Protocol):
-    """The stores of one server, whatever keeps them."""
-
-    @property
-    def runs(self) -> RunStore:
-        """Runs, their tasks and events."""
-        ...
-
-    @property
-    def logs(self) -> LogStore:
-        """What tasks printed."""
-        ...
-
-    @property
-    def accounts(self) -> AccountStore:
-        """Who may log in."""
-        ...
-
-    @property
-    def audit(self) -> AuditStore:
-        """Who did what."""
-        ...
+class ServerStores(Stores, Protocol):
+    """What a server needs besides: to be the only one that writes, and a key."""
 
     @property
     def lease(self) -> Lease:
@@ -58,11 +38,8 @@ class Stores(Protocol):
         ...
 
 
-RETRY_S: Final = 2.0
-
-
 @asynccontextmanager
-async def open_stores(config: Config, directory: Path) -> AsyncIterator[Stores]:
+async def open_stores(config: Config, directory: Path) -> AsyncIterator[ServerStores]:
     """Open the stores that the configuration names, and lock the data directory.
 
     Raises `UnavailableError` if they may be there later, else `ConfigError`.

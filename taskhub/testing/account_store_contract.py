@@ -11,7 +11,8 @@ import pytest
 from taskhub.domain.audit import AuditEntry
 from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.accounts import Account, ApiToken, AuditQuery
-from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, Stores, audit_entry
+from taskhub.ports.stores import Stores
+from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, audit_entry
 
 HASH = "1"
 Call = Callable[[Stores, AuditEntry], Awaitable[None]]

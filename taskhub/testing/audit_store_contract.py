@@ -9,11 +9,11 @@ from taskhub.domain.audit import AuditEntry, Outcome
 from taskhub.domain.task import JSON
 from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import Batch
+from taskhub.ports.stores import Stores
 from taskhub.testing.store_samples import (
     INT64_MAX,
     NASTY,
     T0,
-    Stores,
     audit_entry,
     collect,
     full_batch,

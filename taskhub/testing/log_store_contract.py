@@ -10,7 +10,8 @@ import pytest
 
 from taskhub.domain.log import Level, LogRecord, LogSegment, Stream
 from taskhub.ports.store import LogHead, LogStore
-from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, Stores, chunk, segment
+from taskhub.ports.stores import Stores
+from taskhub.testing.store_samples import INT64_MAX, NASTY, T0, chunk, segment
 
 
 class LogStoreContract:

@@ -13,12 +13,12 @@ from taskhub.domain.run import RunHeader, RunStatus
 from taskhub.domain.task import Status
 from taskhub.errors import ConflictError, UnavailableError
 from taskhub.ports.store import Batch, NumberedQuery, RunQuery, RunStore
+from taskhub.ports.stores import Stores
 from taskhub.testing.faults import Fault, FaultyRunStore
 from taskhub.testing.store_samples import (
     NASTY,
     STRIDE,
     T0,
-    Stores,
     collect,
     dag,
     header,

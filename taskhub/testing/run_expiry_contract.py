@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from taskhub.ports.store import RunQuery
+from taskhub.ports.stores import Stores
 from taskhub.testing.store_samples import (
     EMPTY,
     T0,
-    Stores,
     dag,
     ended_batch,
     ended_run,

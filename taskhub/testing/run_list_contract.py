@@ -10,9 +10,9 @@ import pytest
 
 from taskhub.domain.event import Event, EventName
 from taskhub.ports.store import Batch, EventQuery, RunQuery, RunStore, TaskQuery
+from taskhub.ports.stores import Stores
 from taskhub.testing.store_samples import (
     T0,
-    Stores,
     collect,
     ended_run,
     event,

@@ -20,6 +20,7 @@ from taskhub.ports.store import (
     TaskQuery,
     TaskUpdate,
 )
+from taskhub.ports.stores import Stores
 from taskhub.testing.faults import Fault, FaultyRunStore
 from taskhub.testing.store_samples import (
     EMPTY,
@@ -27,7 +28,6 @@ from taskhub.testing.store_samples import (
     INT64_MIN,
     NASTY,
     T0,
-    Stores,
     dag,
     event,
     full_batch,

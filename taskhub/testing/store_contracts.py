@@ -11,6 +11,7 @@ The plugin `taskhub.testing.pytest_async` runs the tests and the fixture.
 
 from __future__ import annotations
 
+from taskhub.ports.stores import Stores
 from taskhub.testing.account_store_contract import AccountStoreContract
 from taskhub.testing.audit_store_contract import AuditStoreContract
 from taskhub.testing.faults import Fault, FaultyRunStore
@@ -19,7 +20,6 @@ from taskhub.testing.numbered_contract import NumberedContract
 from taskhub.testing.run_expiry_contract import RunExpiryContract
 from taskhub.testing.run_list_contract import RunListContract
 from taskhub.testing.run_store_contract import RunCommitContract
-from taskhub.testing.store_samples import Stores
 
 __all__ = [
     "AccountStoreContract",

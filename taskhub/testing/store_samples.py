@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from taskhub.domain.audit import AuditEntry, Outcome
 from taskhub.domain.dag import DagSpec
@@ -12,11 +12,9 @@ from taskhub.domain.log import Level, LogChunk, LogSegment, Stream
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader, RunStatus, Source
 from taskhub.domain.task import JSON, Status, TaskSpec
-from taskhub.ports.accounts import AccountStore, AuditStore
 from taskhub.ports.store import (
     Batch,
     EventQuery,
-    LogStore,
     Page,
     RunQuery,
     RunStore,
@@ -35,30 +33,6 @@ EMPTY: Final[tuple[object, ...]] = ([], [], [], [], {})
 """The `snapshot` of a run that is not there."""
 STRIDE: Final = 100_000
 T0: Final = 1_800_000_000_000
-
-
-class Stores(Protocol):
-    """What the fixture `stores` gives; a suite uses only what it is about."""
-
-    @property
-    def runs(self) -> RunStore:
-        """The store under `RunStoreContract`."""
-        ...
-
-    @property
-    def logs(self) -> LogStore:
-        """The store under `LogStoreContract`."""
-        ...
-
-    @property
-    def accounts(self) -> AccountStore:
-        """The store under `AccountStoreContract`."""
-        ...
-
-    @property
-    def audit(self) -> AuditStore:
-        """The store under `AuditStoreContract`."""
-        ...
 
 
 def run_id(number: int) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+from taskhub.testing.mongod import Mongod
 from tests.e2e.test_daemon import ENVIRON, ROOT, call, login, stopped, url_of
 
 PROGRAM = (sys.executable, "-m", "taskhub")
@@ -20,10 +21,10 @@ DAG = {
 
 
 @contextmanager
-def served(data_dir):
+def served(data_dir, *flags):
     """Run a server; yields its process and its URL."""
     process = subprocess.Popen(
-        [*PROGRAM, "--port", "0", "--data-dir", data_dir],
+        [*PROGRAM, "--port", "0", "--data-dir", data_dir, *flags],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -39,7 +40,7 @@ def served(data_dir):
 
 
 def migrated(source, target):
-    stores = ("--from", "sqlite:", "--to", f"sqlite:{target}")
+    stores = ("--from", "sqlite:", "--to", target if "://" in str(target) else f"sqlite:{target}")
     return subprocess.run(
         [*PROGRAM, "migrate", "--data-dir", source, *stores],
         cwd=ROOT,
@@ -86,3 +87,29 @@ def test_a_server_on_the_copy_answers_as_the_one_before(tmp_path):
     refused = migrated(source, target)
     assert refused.returncode == 2
     assert "the target holds what the source does not: run " in refused.stderr
+
+
+def test_a_history_moves_to_mongodb_and_a_simple_task_goes_on_counting(tmp_path):
+    source = tmp_path / "source"
+    with Mongod() as mongod:
+        target = mongod.database_url("moved")
+        with served(source) as (process, url):
+            password = (source / "admin-password").read_text().strip()
+            token = login(url, password)
+            call(url, "/api/dag/run", DAG, token)
+            task = {"name": "simple", "params": {"cmd": "echo hi"}}
+            assert call(url, "/api/tasks", task, token)["data"]["id"] == 1
+            stopped(process)
+        with served(source) as (process, url):
+            before = known(url, login(url, password))
+            stopped(process)
+        done = migrated(source, target)
+        assert (done.returncode, done.stderr) == (0, "")
+        with served(tmp_path / "other", "--store", target) as (process, url):
+            token = login(url, password)
+            assert known(url, token) == before
+            assert call(url, "/api/tasks", task, token)["data"]["id"] == 2
+            busy = migrated(source, target)
+            assert busy.returncode == 2
+            assert f"is in use by {url}; stop it first" in busy.stderr
+            assert stopped(process)[0] == 0

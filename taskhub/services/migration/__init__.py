@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from taskhub.errors import ConflictError
 from taskhub.ports.clock import Clock
+from taskhub.ports.stores import Stores
 from taskhub.services.migration.checksums import Kind, Tally
 from taskhub.services.migration.copying import Copy
 from taskhub.services.migration.listening import Listener, Phase
-from taskhub.services.migration.side import Side, Stores
+from taskhub.services.migration.side import Side
 from taskhub.services.migration.survey import survey
 from taskhub.services.migration.verification import KindReport, verify
 
-__all__ = ["Kind", "KindReport", "Listener", "Phase", "Stores", "Tally", "migrate"]
+__all__ = ["Kind", "KindReport", "Listener", "Phase", "Tally", "migrate"]
 
 
 async def migrate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from taskhub.domain.audit import AuditEntry
 from taskhub.domain.dag import DagSpec
@@ -13,19 +13,18 @@ from taskhub.domain.log import LogChunk
 from taskhub.domain.result import Output
 from taskhub.domain.run import RunHeader
 from taskhub.errors import UnavailableError
-from taskhub.ports.accounts import Account, AccountStore, ApiToken, AuditQuery, AuditStore
+from taskhub.ports.accounts import Account, ApiToken, AuditQuery
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import (
     Batch,
     LogHead,
-    LogStore,
     Page,
     RunQuery,
     RunRow,
-    RunStore,
     TaskQuery,
     TaskRow,
 )
+from taskhub.ports.stores import Stores
 from taskhub.services.migration.listening import Listener
 
 T = TypeVar("T")
@@ -39,30 +38,6 @@ EVENTS: Final = 500
 HEADS: Final = 1000
 CHUNKS: Final = 32
 ENTRIES: Final = 1000
-
-
-class Stores(Protocol):
-    """All that a server keeps."""
-
-    @property
-    def runs(self) -> RunStore:
-        """Runs, tasks, outputs, events."""
-        ...
-
-    @property
-    def logs(self) -> LogStore:
-        """Lines."""
-        ...
-
-    @property
-    def accounts(self) -> AccountStore:
-        """Accounts, API tokens, revoked tokens."""
-        ...
-
-    @property
-    def audit(self) -> AuditStore:
-        """Who did what."""
-        ...
 
 
 class Side:

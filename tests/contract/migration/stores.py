@@ -7,16 +7,26 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from taskhub.adapters.memory import MemoryStores
+from taskhub.adapters.mongo import open_mongo
 from taskhub.adapters.sqlite import open_sqlite
 from taskhub.errors import UnavailableError
 from taskhub.ports.accounts import AuditQuery
 from taskhub.ports.store import RunQuery, TaskQuery
 from taskhub.testing.clock import FakeClock
 from taskhub.testing.store_samples import T0
+from tests.contract.mongo.servers import new_url, running
 
 PORTS = ("runs", "logs", "accounts", "audit")
 ALL = 1_000_000
-PAIRS = [("memory", "sqlite"), ("sqlite", "memory"), ("sqlite", "sqlite"), ("memory", "memory")]
+PAIRS = [
+    ("memory", "sqlite"),
+    ("sqlite", "memory"),
+    ("sqlite", "sqlite"),
+    ("memory", "memory"),
+    ("sqlite", "mongodb"),
+    ("mongodb", "sqlite"),
+    ("mongodb", "mongodb"),
+]
 
 
 @asynccontextmanager
@@ -24,6 +34,11 @@ async def opened(kind, directory):
     """Open an empty store of a kind."""
     if kind == "memory":
         yield MemoryStores()
+    elif kind == "mongodb":
+        url = new_url(running(replica_set=False))
+        async with open_mongo(url, node="n") as stores:
+            assert await stores.lease.acquire("")
+            yield stores
     else:
         async with open_sqlite(directory, sync="OFF") as stores:
             yield stores

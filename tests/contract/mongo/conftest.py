@@ -1,39 +1,11 @@
-"""Two real servers for all tests here, and a database of its own for each test."""
+"""A database of its own for each test, or an emptied one where its indexes are wanted."""
 
 from __future__ import annotations
 
-import itertools
-import threading
-from contextlib import ExitStack
-
 import pytest
-from motor.frameworks.asyncio import _EXECUTOR as MOTOR_THREADS
 
 from taskhub.adapters.mongo import open_mongo
-from taskhub.testing.mongod import Mongod
-
-NAMES = (f"t{number}" for number in itertools.count(1))
-SERVERS = ExitStack()
-RUNNING: dict[bool, Mongod] = {}
-
-
-def pytest_sessionfinish():
-    SERVERS.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def motor_threads():
-    """Start motor's threads, which live as long as the process, before leaks are counted."""
-    barrier = threading.Barrier(MOTOR_THREADS._max_workers + 1)
-    for _ in range(MOTOR_THREADS._max_workers):
-        MOTOR_THREADS.submit(barrier.wait)
-    barrier.wait()
-
-
-def running(*, replica_set: bool) -> Mongod:
-    if replica_set not in RUNNING:
-        RUNNING[replica_set] = SERVERS.enter_context(Mongod(replica_set=replica_set))
-    return RUNNING[replica_set]
+from tests.contract.mongo.servers import new_url, running
 
 
 @pytest.fixture(params=["standalone", "replica set"])
@@ -43,7 +15,7 @@ def mongod(request):
 
 @pytest.fixture
 def url(mongod):
-    return mongod.database_url(next(NAMES))
+    return new_url(mongod)
 
 
 @pytest.fixture
