@@ -20,18 +20,19 @@ class AccountWatch:
     def __init__(self, auth: AuthService, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
+        self.is_away = False
+        """Whether the store did not answer the last time."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        is_away = False
         while True:
             await self._clock.sleep(INTERVAL_S)
             try:
                 await self._auth.refresh()
             except UnavailableError as error:
-                if not is_away:
+                if not self.is_away:
                     extra = {"error": str(error)}
                     log.warning("accounts cannot be looked at for changes", extra=extra)
-                is_away = True
+                self.is_away = True
             else:
-                is_away = False
+                self.is_away = False

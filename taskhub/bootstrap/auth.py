@@ -29,6 +29,10 @@ SERVER: Final = Origin("server")
 DEV_PASSWORD: Final = "123456"  # noqa: S105  # the seed's, for loopback only
 DEV_NOTE: Final = "--dev: admin's password is 123456; the next start without --dev makes a new one"
 
+PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # its name
+QUICKER_NOTE: Final = "another server has made admin at the same time; its password counts"
+SHARED_NOTE: Final = "--dev: these accounts are shared with other servers; log in as before"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -72,23 +76,21 @@ async def _provide_admin(
 ) -> None:
     """Make `admin` if there is none; let the well-known password of --dev in with --dev only.
 
-    A file says that it is in force, or, where servers share the accounts, the password itself.
+    Accounts that servers share are nobody's own: --dev changes none of them.
     """
-    marker = directory / "dev-password"
     try:
-        await accounts.get(ADMIN)
+        is_dev_password = await accounts.is_right(ADMIN, DEV_PASSWORD)
     except NotFoundError:
-        await _create_admin(accounts, directory, marker, dev=dev)
+        await _create_admin(accounts, directory, dev=dev)
         return
-    if dev and not marker.exists():
-        write_private(marker, b"")
-        if not await accounts.is_right(ADMIN, DEV_PASSWORD):
-            await _let_in_with_dev_password(accounts)
-    elif not dev and (
-        marker.exists() or (is_shared and await accounts.is_right(ADMIN, DEV_PASSWORD))
-    ):
+    if dev == is_dev_password:
+        return
+    if not dev:
         await accounts.change(ADMIN, password=_new_password(directory), origin=SERVER)
-        marker.unlink(missing_ok=True)
+    elif is_shared:
+        print(SHARED_NOTE, file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        await _let_in_with_dev_password(accounts)
 
 
 async def _let_in_with_dev_password(accounts: Accounts) -> None:
@@ -98,21 +100,21 @@ async def _let_in_with_dev_password(accounts: Accounts) -> None:
     print(DEV_NOTE, file=sys.stderr, flush=True)  # noqa: T201
 
 
-async def _create_admin(accounts: Accounts, directory: Path, marker: Path, *, dev: bool) -> None:
-    if dev:
-        write_private(marker, b"")
-    elif await accounts.all():
+async def _create_admin(accounts: Accounts, directory: Path, *, dev: bool) -> None:
+    if not dev and await accounts.all():
         return  # somebody removed `admin` on purpose, and others can administer
     password = DEV_PASSWORD if dev else _new_password(directory)
     try:
         await accounts.create(ADMIN, password, Role.ADMIN, SERVER, shortest=1)
-    except ConflictError:
-        return  # another server on the same store was quicker, and has shown its password
+    except ConflictError:  # another server on the same store was quicker
+        if not dev:
+            (directory / PASSWORD_FILE).unlink()
+            print(QUICKER_NOTE, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _new_password(directory: Path) -> str:
     """Make a password, keep it in a file, show it once; nothing knows of it before."""
-    path = directory / "admin-password"
+    path = directory / PASSWORD_FILE
     password = secrets.token_urlsafe(18)
     write_private(path, f"{password}\n".encode())
     print(f"admin's password is {password} (kept in {path})", file=sys.stderr, flush=True)  # noqa: T201

@@ -40,7 +40,9 @@ class Duty:
             is_active = await self._advance(engine, url)
         except SupersededError as error:
             raise ConfigError(f"cannot start: {error}") from error
-        if not is_active:
+        if is_active:
+            log.info("this server is active", extra={"url": url})
+        else:
             log.info("standing by", extra={"reason": self._standing.refusal})
             engine.loops.start("stand by", self._stand_by(engine, url), may_end=True)
 

@@ -95,7 +95,8 @@ async def open_services(
         changes.follow(engine.supervisor.runs.values())
 
     engine.at_activation.append(take_up_tasks)
-    engine.loops.start("accounts", AccountWatch(access.auth, clock).run())
+    watch = AccountWatch(access.auth, clock)
+    engine.loops.start("accounts", watch.run())
     item = partial(simple_task_item, secrets=masked)
     engine.loops.start("task news", TaskNews(tasks, live, clock, item).run())
     try:
@@ -105,7 +106,9 @@ async def open_services(
             auth=access.auth,
             accounts=access.accounts,
             audit=access.audit,
-            system=SystemService(clock, is_failing=engine.is_failing, standing=standing),
+            system=SystemService(
+                clock, is_failing=lambda: watch.is_away or engine.is_failing(), standing=standing
+            ),
             logs=LogService(stores.logs),
             executors=executors,
             live=live,

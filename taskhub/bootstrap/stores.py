@@ -81,6 +81,10 @@ class Patience:
                 if left_ms <= 0:
                     message = f"the store at {self._where} cannot be used: {error}"
                     raise ConfigError(message) from error
-                extra = {"store": self._where, "reason": str(error), "for_s": left_ms // 1000}
+                extra = {
+                    "store": self._where,
+                    "reason": str(error),
+                    "gives_up_in_s": left_ms // 1000,
+                }
                 log.warning("waiting for the store", extra=extra)
                 await self._clock.sleep(min(RETRY_S, left_ms / 1000))

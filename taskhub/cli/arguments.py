@@ -24,7 +24,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_flags(flags)
     _, rest = flags.parse_known_args(argv)
     if rest and rest[0].startswith("-") and rest[0] not in HELP:
-        parser.error(f"unknown flag {rest[0]}")  # else its value would be taken for a command
+        parser.error(
+            f"unknown flag {rest[0].partition('=')[0]}"
+        )  # else its value would be taken for a command
     options = parser.parse_args(argv)
     if not all(map(_is_text, vars(options).values())):
         parser.error("an argument is not UTF-8")

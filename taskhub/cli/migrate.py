@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from taskhub.cli.commands import Commands
 from taskhub.config import Config
-from taskhub.errors import ConflictError, SupersededError, UnavailableError
+from taskhub.errors import ConfigError, ConflictError, SupersededError, UnavailableError
 from taskhub.logconfig import configure
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 HELP: Final = "copy everything from one store to another, and compare the two"
 DESCRIPTION: Final = f"""{HELP}. Stop the servers of both first. A store is "sqlite:", the data
-directory, "sqlite:/folder", or "mongodb://host/name". The source is only read. Whatever ends this
+directory, "sqlite:/folder", or "mongodb://host/name"; "env:NAME" is what a variable holds, for
+other users of the machine can read a command line. The source is only read. Whatever ends this
 early, the same command goes on where it was."""
 GO_ON: Final = "what was copied stays; the same command goes on from there"
 EMPTY_IT: Final = "the target is no faithful copy: empty it and run the command again"
@@ -88,7 +90,8 @@ async def _run(options: argparse.Namespace, config: Config, between: Between) ->
 
     printer = Printer(SystemClock())
     try:
-        reports = await between(options.source, options.target, config, printer)
+        source, target = _url(options.source), _url(options.target)
+        reports = await between(source, target, config, printer)
     except ConflictError as error:
         _complain(str(error), EMPTY_NEEDED)
         return 2
@@ -97,6 +100,16 @@ async def _run(options: argparse.Namespace, config: Config, between: Between) ->
         return 1
     print("\n".join(table(reports)))
     return _judge(reports)
+
+
+def _url(given: str) -> str:
+    """Return a URL, or what the variable holds that `env:NAME` names; raise `ConfigError`."""
+    kind, _, name = given.partition(":")
+    if kind != "env":
+        return given
+    if not os.environ.get(name):
+        raise ConfigError(f"{given}: there is no such variable, or it is empty")
+    return os.environ[name]
 
 
 def _judge(reports: Sequence[KindReport]) -> int:

@@ -60,6 +60,8 @@ class Attempt:
         self._secrets = secrets
         self.stop: Stop | None = None
         self.is_executing = False
+        self.ended_ms: int | None = None
+        """When the executor had done its work, on the monotonic clock; its output may wait."""
 
     @cached_property
     def redaction(self) -> Redaction:
@@ -89,6 +91,7 @@ async def carry_out(executor: Executor, attempt: Attempt) -> tuple[Result, Outpu
     late to change what is known.
     """
     result = Result.failed("", NO_EXIT_CODE) if attempt.stop else await _judge(executor, attempt)
+    attempt.ended_ms = attempt.output.clock.monotonic_ms()
     if attempt.stop is not None and result.status is not Status.SUCCESS:
         result = _stopped(attempt.stop, result)
     output = await attempt.output.close()

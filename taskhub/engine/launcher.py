@@ -161,7 +161,8 @@ class Launcher:
         return live
 
     def _elapsed_ms(self, attempt: Attempt) -> int:
-        return self._clock.monotonic_ms() - attempt.started_ms
+        ended_ms = self._clock.monotonic_ms() if attempt.ended_ms is None else attempt.ended_ms
+        return ended_ms - attempt.started_ms
 
     def stop_all(self, stop: Stop) -> None:
         """Tell every attempt to stop."""

@@ -98,6 +98,11 @@ class AttemptLog:
         """How much was printed beyond the cap, and is not stored."""
         return self._cut_bytes
 
+    @property
+    def clock(self) -> Clock:
+        """The clock by which lines are timed."""
+        return self._writer.clock
+
     async def continue_numbering(self) -> None:
         """Go on with the numbers of the attempt before; to be called before any write."""
         self._next_seq = 1 + await self._writer.last_seq(self.task_id, self.run_id)

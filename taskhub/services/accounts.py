@@ -17,6 +17,7 @@ from taskhub.services.origin import Origin
 from taskhub.services.passwords import LONGEST, Passwords
 from taskhub.services.people import API_PREFIX, digest_of
 from taskhub.services.roles import Role
+from taskhub.services.throttle import Throttle
 
 SHORTEST: Final = 8
 SECRET_BYTES: Final = 32
@@ -24,8 +25,11 @@ LONGEST_NAME: Final = 128
 DAY_MS: Final = 86_400_000
 MOST_DAYS: Final = 3650
 MOST_ACCOUNTS: Final = 10_000
+TOKEN_CHANGES: Final = 60
+"""API tokens that one user may make and revoke in a minute."""
 MOST_TOKENS: Final = 100
-"""API tokens of one user: all tokens are kept in memory."""
+MOST_TOKENS_IN_ALL: Final = 10_000
+"""API tokens of one user, and of all: they are kept in memory."""
 RESERVED: Final = frozenset({"anonymous", "server"})
 CLI_PREFIX: Final = "cli:"
 """What the audit calls those who have no account; no user may pass for one of them."""
@@ -55,6 +59,7 @@ class Accounts:
         self._audit = audit
         self._changed = changed
         self._turn = asyncio.Lock()
+        self._changes = Throttle(clock, failures=TOKEN_CHANGES, window_ms=60_000)
 
     async def all(self) -> Sequence[Account]:
         """Return all accounts, by name."""
@@ -153,12 +158,16 @@ class Accounts:
         Without a `role` it has the user's, without `days` it never expires. Raises `NotFoundError`
         or `InvalidError`, also for a role above the user's.
         """
+        self._check_pace(origin)
         account = await self._store.account(username)
         role = Role.of(account.role) if role is None else role
         problems = list(_token_problems(name, role, Role.of(account.role), days))
         if problems:
             raise InvalidError(problems)
-        if len(await self._store.tokens(username)) >= MOST_TOKENS:
+        tokens = await self._store.tokens()
+        if len(tokens) >= MOST_TOKENS_IN_ALL:
+            raise ConflictError(f"there are {MOST_TOKENS_IN_ALL} API tokens already")
+        if sum(token.username == username for token in tokens) >= MOST_TOKENS:
             raise ConflictError(f"{username} has {MOST_TOKENS} API tokens already")
         now, secret = self._clock.now_ms(), secrets.token_urlsafe(SECRET_BYTES)
         token = ApiToken(
@@ -180,10 +189,15 @@ class Accounts:
         """Return the API tokens (of one user), oldest first; raise `NotFoundError`."""
         if username is not None:
             await self._store.account(username)
-        return await self._store.tokens(username)
+        users = {account.username: account for account in await self._store.accounts()}
+        tokens = await self._store.tokens(username)
+        return [
+            _as_good(token, users[token.username]) for token in tokens if token.username in users
+        ]
 
     async def remove_token(self, token_id: str, origin: Origin, owner: str | None = None) -> None:
         """End an API token; raise `NotFoundError`, also for one of another than `owner`."""
+        self._check_pace(origin)
         token = await self._store.token(token_id)
         if owner is not None and token.username != owner:
             raise NotFoundError("token", token_id)
@@ -191,6 +205,11 @@ class Accounts:
         entry = self._audit.entry(origin, "token.revoke", token_id, detail=detail)
         await self._store.remove_token(token_id, entry)
         await self._changed()
+
+    def _check_pace(self, origin: Origin) -> None:
+        """Count a change of tokens; each is kept in the audit, which nobody may fill."""
+        self._changes.check(origin.actor)
+        self._changes.failed(origin.actor)
 
     async def _hash(self, password: str) -> str:
         async with self._passwords.turn():
@@ -200,6 +219,11 @@ class Accounts:
         others = (a for a in await self._store.accounts() if a.username != username)
         if not any(map(_can_administer, others)):
             raise ConflictError(f"{username} is the only administrator who can log in")
+
+
+def _as_good(token: ApiToken, user: Account) -> ApiToken:
+    """Return a token with the role that it gives now: the user's, if that has become lower."""
+    return replace(token, role=min(Role.of(token.role), Role.of(user.role)).word)
 
 
 def _can_administer(account: Account) -> bool:

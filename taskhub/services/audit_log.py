@@ -11,13 +11,16 @@ from taskhub.domain.audit import AuditEntry, Outcome
 from taskhub.domain.event import NOTHING
 from taskhub.domain.ids import IdSource
 from taskhub.domain.task import JSON
+from taskhub.errors import TooManyError
 from taskhub.ports.accounts import AuditQuery, AuditStore
 from taskhub.ports.clock import Clock
 from taskhub.ports.store import Page
 from taskhub.services.origin import Origin
+from taskhub.services.throttle import Throttle
 
 LONGEST: Final = 256
 ONCE_MS: Final = 60_000
+REFUSALS: Final = 30
 REMEMBERED: Final = 10_000
 
 
@@ -29,6 +32,7 @@ class AuditLog:
         self._clock = clock
         self._ids = IdSource()
         self._refused: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+        self._refusals = Throttle(clock, failures=REFUSALS, window_ms=60_000)
 
     async def start(self) -> None:
         """Go on behind the newest entry, also with a clock that was set back.
@@ -49,6 +53,8 @@ class AuditLog:
     ) -> AuditEntry:
         """Return an entry of this moment; texts from outside are cut at 256 characters."""
         now = self._clock.now_ms()
+        if origin.token:
+            detail = {**detail, "token": origin.token}
         return AuditEntry(
             self._ids.take(now),
             secrets.token_hex(8),
@@ -78,11 +84,17 @@ class AuditLog:
     async def note_refusal(self, origin: Origin, target: str, needed: str) -> None:
         """Store that somebody asked for what their role does not allow.
 
-        The same again within a minute is not stored: asking must not fill the store.
+        Asking must not fill the store: the same again within a minute is not stored, and no more
+        than 30 in a minute of one user.
         """
         now, what = self._clock.monotonic_ms(), (origin.actor, origin.address, target)
         if now - self._refused.get(what, now - ONCE_MS) < ONCE_MS:
             return
+        try:
+            self._refusals.check(origin.actor)
+        except TooManyError:
+            return
+        self._refusals.failed(origin.actor)
         self._refused[what] = now
         self._refused.move_to_end(what)
         if len(self._refused) > REMEMBERED:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from taskhub.domain.audit import Outcome
+from taskhub.domain.task import ID_PATTERN
 from taskhub.errors import ConflictError, NotFoundError, UnauthorizedError, UnavailableError
 from taskhub.ports.accounts import Account, AccountStore
 from taskhub.ports.clock import Clock
@@ -20,6 +22,8 @@ from taskhub.services.throttle import Throttle
 from taskhub.services.tokens import NO_TOKEN, Tokens
 
 TOKEN_TTL_MS: Final = 2 * 3_600_000
+RELOAD_MS: Final = 60_000
+"""Everybody is read again this often, whatever the revision says."""
 STALE_MS: Final = 5_000
 """For how long what is known of accounts counts while the store does not say if it changed."""
 LONGEST_API_TOKEN: Final = 256
@@ -69,6 +73,8 @@ class AuthService:
         self._addresses = addresses or Throttle(clock, failures=ADDRESS_FAILURES)
         self._people = People()
         self._checked_ms = 0
+        self._loaded_ms = clock.monotonic_ms()
+        self._turn = asyncio.Lock()
         self._subscribers: dict[Callable[[Revocation], None], None] = {}
 
     async def start(self) -> None:
@@ -80,20 +86,21 @@ class AuthService:
 
         Raises `UnavailableError`.
         """
-        asked_ms = self._clock.monotonic_ms()
-        if await self._accounts.revision() != self._people.revision:
-            people = await People.load(self._accounts, self._clock.now_ms())
-            if people.revision >= self._people.revision:  # else a later call was quicker
-                self._people = people
+        async with self._turn:  # many may wait for the same change; one of them loads it
+            asked_ms = self._clock.monotonic_ms()
+            is_old = asked_ms - self._loaded_ms > RELOAD_MS
+            if is_old or await self._accounts.revision() != self._people.revision:
+                self._people = await People.load(self._accounts, self._clock.now_ms())
+                self._loaded_ms = asked_ms
                 self._tell()
-        self._checked_ms = max(asked_ms, self._checked_ms)
+            self._checked_ms = asked_ms
 
     async def login(self, username: str, password: str, address: str) -> str:
         """Return a token; raise `UnauthorizedError`, or `TooManyError` after too many failures.
 
         An unknown name costs the same time as a wrong password.
         """
-        account = await self._proven(username, password, address, "login")
+        account = await self._proven(username, password, Origin("", address), "login")
         if self._people.accounts.get(account.username) != account:
             await self.refresh()
         await self._audit.note(Origin(account.username, address), "login")
@@ -104,10 +111,11 @@ class AuthService:
 
         Raises what `login` does.
         """
-        await self._proven(username, password, address, "password.confirm")
+        await self._proven(username, password, Origin(username, address), "password.confirm")
 
-    async def _proven(self, username: str, password: str, address: str, action: str) -> Account:
-        name = username[:128]
+    async def _proven(self, username: str, password: str, origin: Origin, action: str) -> Account:
+        """Return the account; `origin` has no actor where nobody has shown who they are."""
+        name, address = username[:128], origin.address
         self._check_failures(name, address)
         async with self._passwords.turn():
             self._check_failures(name, address)  # those who waited before may have failed
@@ -115,7 +123,8 @@ class AuthService:
         if account is None:
             self._throttle.failed(name)
             self._addresses.failed(address)
-            await self._audit.note(Origin(name, address), action, outcome=Outcome.DENIED)
+            tried = name if ID_PATTERN.fullmatch(name) else ""
+            await self._audit.note(origin, action, tried, outcome=Outcome.DENIED)
             raise UnauthorizedError("wrong username or password")
         self._throttle.forget(name)
         return account

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the audit says of a caller: a user name or `cli:<OS user>`, and a network address."""
+    """What the audit says of a caller.
+
+    A user name or `cli:<OS user>`, a network address, and the id of the API token that was shown.
+    """
 
     actor: str
     address: str = ""
+    token: str = ""
+
+
+NOBODY: Final = Origin("")

@@ -63,9 +63,11 @@ class People:
         return self._of_api_token(token, now_ms)
 
     def _of_api_token(self, token: ApiToken, now_ms: int) -> Principal:
+        """Return for whom a token acts; one that is older than its user was another's."""
         account = self.accounts.get(token.username)
         is_over = 0 < token.expires_ms <= now_ms
-        if account is None or account.disabled or is_over:
+        is_older = account is not None and token.created_ms < account.created_ms
+        if account is None or account.disabled or is_over or is_older:
             raise UnauthorizedError(NO_TOKEN)
         return Principal(
             username=account.username,

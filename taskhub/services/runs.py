@@ -21,7 +21,7 @@ from taskhub.ports.store import RunStore
 from taskhub.services.audit_log import AuditLog
 from taskhub.services.deadline import ANSWER_S, in_time
 from taskhub.services.history import RunHistory, RunView
-from taskhub.services.origin import Origin
+from taskhub.services.origin import NOBODY, Origin
 from taskhub.services.standing import Standing
 
 LARGE_RUN: Final = 500
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     unique: str
     parent: str
     number: int
-    address: str
+    origin: Origin
 
 
 class RunService(RunHistory):
@@ -83,21 +83,20 @@ class RunService(RunHistory):
         key: str = "",
         parent: str = "",
         number: int = 0,
-        address: str = "",
+        origin: Origin = NOBODY,
     ) -> str:
         """Store a run and start it; return its id once it is stored.
 
         `key` is the caller's Idempotency-Key or empty: the same key of the same owner gives the
-        same run. `number` makes it a simple task. `address` is where the owner asks from, for the
-        audit. Raises `TooManyError` when too many runs are
-        queued, and `UnavailableError` when the store does not answer: then the run may or may not
-        exist, and the same call with the same key finds out.
+        same run. `number` makes it a simple task. `origin` is for the audit. Raises `TooManyError`
+        when too many runs are queued, and `UnavailableError` when the store does not answer: then
+        the run may or may not exist, and the same call with the same key finds out.
         """
         self._standing.check()
         unique = f"idempotency/{owner}/{key}" if key else ""
         task = self._by_key.get(unique) if unique else None
         if task is None:
-            wanted = Wanted(source, owner, unique, parent, number, address)
+            wanted = Wanted(source, owner, unique, parent, number, origin)
             task = asyncio.create_task(self._submit(spec, wanted), name="submit run")
             self._keep(task, unique)
         async with in_time(NOT_KNOWN, self._answer_s):
@@ -155,13 +154,12 @@ class RunService(RunHistory):
         if self._audit is None:
             return None
         action = "run.rerun" if wanted.parent else "run.submit"
-        origin = Origin(wanted.owner, wanted.address)
         detail: dict[str, JSON] = {"name": run.header.name, "source": wanted.source.value}
         if wanted.parent:
             detail["parent_run_id"] = wanted.parent
         if wanted.number:
             action, detail["task"] = "task.submit", wanted.number
-        return self._audit.entry(origin, action, run.id, detail=detail)
+        return self._audit.entry(wanted.origin, action, run.id, detail=detail)
 
     def _header(self, run_id: str, now: int, spec: DagSpec, wanted: Wanted) -> RunHeader:
         return RunHeader(
@@ -186,7 +184,7 @@ class RunService(RunHistory):
                 task.cancel()
 
     async def cancel(
-        self, run_id: str, *, by: str, task_id: str | None = None, address: str = ""
+        self, run_id: str, *, by: str, task_id: str | None = None, origin: Origin = NOBODY
     ) -> None:
         """Stop a run, or one task of it; returns once that is stored, maybe before it is over.
 
@@ -194,16 +192,16 @@ class RunService(RunHistory):
         """
         self._standing.check()
         async with in_time(NOT_STOPPED, self._answer_s):
-            await self._cancel(run_id, task_id, Origin(by, address))
+            await self._cancel(run_id, task_id, by, origin)
 
-    async def _cancel(self, run_id: str, task_id: str | None, origin: Origin) -> None:
+    async def _cancel(self, run_id: str, task_id: str | None, by: str, origin: Origin) -> None:
         if run_id in self._supervisor.runs:
             entry = None
             if self._audit is not None:
                 detail: dict[str, JSON] = {"task_id": task_id} if task_id else {}
                 entry = self._audit.entry(origin, "run.cancel", run_id, detail=detail)
             try:
-                await self._supervisor.cancel(run_id, task_id, origin.actor, entry)
+                await self._supervisor.cancel(run_id, task_id, by, entry)
             except NotFoundError as exc:
                 if exc.kind != "run":  # else it ended while the command waited for its turn
                     raise
@@ -219,7 +217,7 @@ class RunService(RunHistory):
         from_failed: bool,
         owner: str = "",
         key: str = "",
-        address: str = "",
+        origin: Origin = NOBODY,
     ) -> str:
         """Make a new run of an ended one's spec, which names it as parent; return its id.
 
@@ -237,7 +235,7 @@ class RunService(RunHistory):
                 owner=owner,
                 key=key,
                 parent=run_id,
-                address=address,
+                origin=origin,
             )
 
 

@@ -11,9 +11,10 @@ from taskhub.domain.result import Output
 from taskhub.domain.run import CANCEL_REQUESTED, RunHeader, Source
 from taskhub.domain.task import JSON, Status, TaskSpec
 from taskhub.engine.supervisor import Supervisor
-from taskhub.errors import NotFoundError
+from taskhub.errors import ConflictError, NotFoundError
 from taskhub.ports.store import NumberedQuery, NumberedTask, Page, RunStore, TaskRow
 from taskhub.services.history import OUTPUT_BUDGET, ROWS_SLICE
+from taskhub.services.origin import NOBODY, Origin
 from taskhub.services.runs import RunService
 from taskhub.spec.parameters import encoded
 from taskhub.spec.simple_task import asked_of
@@ -65,7 +66,7 @@ class TaskService:
         self._last = max(self._last, await self._store.last_number())
 
     async def submit(
-        self, task: TaskSpec, *, owner: str = "", key: str = "", address: str = ""
+        self, task: TaskSpec, *, owner: str = "", key: str = "", origin: Origin = NOBODY
     ) -> int:
         """Store a simple task and start it; return its number once it is stored.
 
@@ -76,7 +77,7 @@ class TaskService:
         number = self._last
         spec = DagSpec(name=task.name, tasks=(replace(task, id=str(number)),))
         run_id = await self._runs.submit(
-            spec, source=Source.TASK, owner=owner, key=key, number=number, address=address
+            spec, source=Source.TASK, owner=owner, key=key, number=number, origin=origin
         )
         return (await self._store.run(run_id)).header.number if key else number
 
@@ -85,13 +86,17 @@ class TaskService:
         (task,) = await self._complete([await self._find(number)])
         return task
 
-    async def cancel(self, number: int, *, by: str, address: str = "") -> None:
+    async def cancel(self, number: int, *, by: str, origin: Origin = NOBODY) -> None:
         """Stop a task; returns once that is stored, maybe before it is over.
 
         Raises `NotFoundError`, or `ConflictError` if it has ended.
         """
         found = await self._find(number)
-        await self._runs.cancel(found.header.run_id, by=by, address=address)
+        try:
+            await self._runs.cancel(found.header.run_id, by=by, origin=origin)
+        except ConflictError:
+            word = (await self._find(number)).task.state.status.word
+            raise ConflictError(f"task {number} has already ended: {word}") from None
 
     async def page(self, query: NumberedQuery, limit: int, before: int | None) -> Page[SimpleTask]:
         """Return tasks, newest first; a page ends early when it holds much text."""

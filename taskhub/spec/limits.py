@@ -19,6 +19,7 @@ class SpecLimits:
     exec_command_bytes: int = 64 << 10
     exec_params_bytes: int = 256 << 10
     metadata_bytes: int = 64 << 10
+    names: int = 1000
     retries: int = 100
     retry_delay_ms: int = 3_600_000
     secrets: Secrets = field(default_factory=Secrets)

@@ -41,6 +41,7 @@ class TaskReader:
         size = encoded(params) if params else NO_PARAMS
         if len(size) > limits.exec_params_bytes:
             fields.wrong("exec_params", f"is larger than {limits.exec_params_bytes} bytes")
+        self._check_names(fields, "exec_params", params)
         task = TaskSpec(
             id=task_id,
             name=name_of(fields, limits) or task_id,
@@ -85,11 +86,17 @@ class TaskReader:
         fields.findings.graph(Problem(f"{fields.pointer}/exec_type", message))
         return None
 
+    def _check_names(self, fields: Fields, name: str, value: dict[str, JSON]) -> None:
+        """Note that there are too many names: each is looked at whenever secrets are masked."""
+        if value and count_names(value) > self._limits.names:
+            fields.wrong(name, f"holds more than {self._limits.names} names")
+
     def _metadata(self, fields: Fields) -> Mapping[str, JSON]:
         metadata = fields.object("metadata")
         most = self._limits.metadata_bytes
         if metadata and len(encoded(metadata)) > most:
             fields.wrong("metadata", f"is larger than {most} bytes")
+        self._check_names(fields, "metadata", metadata)
         return metadata
 
     def _retry_delay(self, fields: Fields) -> int:
@@ -99,6 +106,13 @@ class TaskReader:
                 fields.wrong(RETRY_DELAY, f"is the same as {name}, which is given too")
             name = RETRY_DELAY
         return fields.integer(name, DELAY_MS, least=0, most=self._limits.retry_delay_ms)
+
+
+def count_names(value: JSON) -> int:
+    """Return how many names the objects in a value have in all."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(count_names, value.values()))
+    return sum(map(count_names, value)) if isinstance(value, list) else 0
 
 
 def name_of(fields: Fields, limits: SpecLimits) -> str:

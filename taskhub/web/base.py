@@ -96,7 +96,8 @@ class ApiHandler(RequestHandler):
     @property
     def origin(self) -> Origin:
         """Who asks, and from where, for the audit."""
-        return Origin(self.username, self.address)
+        token = self.principal.jti if self.principal and self.principal.is_api else ""
+        return Origin(self.username, self.address, token)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")

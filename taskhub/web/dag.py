@@ -55,7 +55,7 @@ class DagRunHandler(DagHandler):
     async def post(self) -> None:
         key = self.idempotency_key()
         spec = await self.spec(await self.body())
-        run_id = await self.runs.submit(spec, owner=self.username, key=key, address=self.address)
+        run_id = await self.runs.submit(spec, owner=self.username, key=key, origin=self.origin)
         view = await self.while_connected(self.runs.wait(run_id))
         secrets = self.gate.secrets
         await self.reply_large(lambda: run_result(view, secrets), tasks_size(view.tasks))
@@ -71,9 +71,7 @@ class DagRunAsyncHandler(DagHandler):
             raise InvalidError([Problem("", "tasks must be array")])
         spec = await self.spec(body)
         async with in_time(NOT_KNOWN):
-            run_id = await self.runs.submit(
-                spec, owner=self.username, key=key, address=self.address
-            )
+            run_id = await self.runs.submit(spec, owner=self.username, key=key, origin=self.origin)
             if key:  # it may be the run of an earlier request with other tasks
                 spec = (await self.runs.get(run_id)).spec
         self.ok({"run_id": run_id, "task_ids": task_ids([task.id for task in spec.tasks])})
@@ -95,6 +93,6 @@ class RerunHandler(MakingHandler):
             from_failed=start == "failed",
             owner=self.username,
             key=self.idempotency_key(),
-            address=self.address,
+            origin=self.origin,
         )
         self.ok({"run_id": new_id, "parent_run_id": run_id})

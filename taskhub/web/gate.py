@@ -92,7 +92,8 @@ class Gate:
         principal = await self.auth.authenticate(bearer(request))
         if principal.role < permission:
             needed = permission.word
-            origin = Origin(principal.username, request.remote_ip or "")
+            token = principal.jti if principal.is_api else ""
+            origin = Origin(principal.username, request.remote_ip or "", token)
             target = f"{request.method} {request.path}"
             await self.audit.note_refusal(origin, target, needed)
             raise ForbiddenError(f"this needs the role {needed}; yours is {principal.role.word}")

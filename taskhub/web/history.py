@@ -69,7 +69,7 @@ class CancelHandler(ApiHandler):
         task_id = fields.text("task_id")
         findings.raise_any()
         await self.runs.cancel(
-            run_id, by=self.username, task_id=task_id or None, address=self.address
+            run_id, by=self.username, task_id=task_id or None, origin=self.origin
         )
         self.ok()
 

@@ -14,6 +14,8 @@ from taskhub.spec.strict_json import INT64_MAX, INT64_MIN
 T = TypeVar("T")
 
 UINT64_MAX: Final = 2**64 - 1
+LONGEST: Final = 1024
+"""Bytes of a value: four for each character that the longest name may have."""
 INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 CURSOR: Final = re.compile(r"c([0-9a-f]{1,16})")
 
@@ -25,10 +27,13 @@ class Query:
         self._values = request.query_arguments
         self._problems: list[Problem] = []
 
-    def text(self, name: str) -> str | None:
+    def text(self, name: str, most: int = LONGEST) -> str | None:
         """Return the last value given, or None for none or an empty one."""
         values = self._values.get(name)
         if not values or not values[-1]:
+            return None
+        if len(values[-1]) > most:
+            self._wrong(name, f"is longer than {most} bytes")
             return None
         try:
             return values[-1].decode()

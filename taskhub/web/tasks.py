@@ -39,11 +39,7 @@ class SimpleTasksHandler(MakingHandler):
         key = self.idempotency_key()
         task = await self._task()
         self.ok(
-            {
-                "id": await self.tasks.submit(
-                    task, owner=self.username, key=key, address=self.address
-                )
-            }
+            {"id": await self.tasks.submit(task, owner=self.username, key=key, origin=self.origin)}
         )
 
     async def _task(self) -> TaskSpec:
@@ -97,7 +93,7 @@ class CancelSimpleTaskHandler(ApiHandler):
     }
 
     async def post(self, task_id: str) -> None:
-        await self.tasks.cancel(to_number(task_id), by=self.username, address=self.address)
+        await self.tasks.cancel(to_number(task_id), by=self.username, origin=self.origin)
         self.ok()
 
 

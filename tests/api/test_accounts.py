@@ -168,7 +168,7 @@ async def test_what_was_refused_made_nothing_and_is_in_the_audit(api, other):
     assert (await api.post("/api/login", wrong, headers={"Authorization": ""}))[0] == 401
     denied = (await data(api, "/api/audit?outcome=denied"))["items"]
     assert [(e["actor"], e["action"], e["target"]) for e in denied] == [
-        ("bob", "login", ""),
+        ("", "login", "bob"),
         ("bob", "request", "POST /api/dag/run_async"),
     ]
     assert (await data(api, "/api/dag/runs"))["items"] == []

@@ -129,6 +129,7 @@ class MongoAccountStore:
         is_repeated = await audit.find_one({"key": entry.key}, ("_id",)) is not None
         if not is_repeated:
             await append_entry(self._database, entry)
+        await self._note_change()  # first too: whoever dies in between has told of the change
         try:
             yield is_repeated
         except (ConflictError, NotFoundError):
@@ -138,7 +139,7 @@ class MongoAccountStore:
         await self._note_change()
 
     async def _note_change(self) -> None:
-        """Tell other processes; after the change, so that whoever hears of it finds it."""
+        """Tell other processes that something changes, and, so that they find it, that it has."""
         await self._meta.write([UpdateOne({"_id": REVISION}, {"$inc": {"value": 1}}, upsert=True)])
 
 

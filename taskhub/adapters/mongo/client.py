@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ __all__ = [
     "Collection_",
     "Database",
     "DuplicateKeyError",
+    "RefusedError",
     "ReplaceOne",
     "UpdateOne",
     "address",
@@ -65,10 +67,15 @@ HEARTBEAT_MS: Final = 2000
 """How often the driver looks at each server; that is also how soon it notices one's return."""
 OLDEST: Final = (5, 0)
 """The first MongoDB with window functions, which reading a task over all its runs needs."""
+ADDRESS: Final = re.compile(r"[\w.\[\]:-]+:\d+: ")
 DUPLICATE: Final = 11000
 NOT_ALLOWED: Final = frozenset({13, 18, 8000})
 MISTAKES: Final = frozenset({2, 9, 14, 15, 17, 26, 40, 59, 66, 67, 85, 86, 121, 17280, 10334})
 """Codes that a wrong command gets, whatever the state of the deployment is."""
+
+
+class RefusedError(UnavailableError):
+    """The deployment is there, and does not let us do this: a mistake at the start, later not."""
 
 
 class PlainInt(TypeDecoder):
@@ -274,7 +281,7 @@ def _client(url: str, default_database: str) -> tuple[Any, Any]:
                 io_loop=asyncio.get_running_loop(),
             )
             return client, client.get_default_database(default_database)
-    except (ConfigurationError, InvalidURI, InvalidName, UserWarning, ValueError) as error:
+    except (ConfigurationError, InvalidURI, InvalidName, UserWarning, ValueError, OSError) as error:
         raise ConfigError(f"store.url: {without_password(str(error))}") from None
 
 
@@ -293,10 +300,12 @@ def _translate(error: PyMongoError) -> Exception:
         return error
     if isinstance(error, OperationFailure):
         if error.code in NOT_ALLOWED:
-            return ConfigError(f"MongoDB refuses the account in store.url: {error.details}")
+            log.error("MongoDB refuses the account in store.url", extra={"error": str(error)[:300]})
+            return RefusedError("MongoDB refuses the account in store.url")
         if error.code in MISTAKES or isinstance(error, BSONError):
             return error
     said = str(error).partition(" (configured")[0].partition(", full error")[0]
+    said = ADDRESS.sub("", said.partition(", Topology Description")[0])  # clients may see it
     return UnavailableError(f"MongoDB: {without_password(said)[:300]}")
 
 

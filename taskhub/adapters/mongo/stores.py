@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from taskhub.adapters.mongo.accounts import MongoAccountStore
 from taskhub.adapters.mongo.audit import MongoAuditStore
-from taskhub.adapters.mongo.client import Binary, Database, address, connect
+from taskhub.adapters.mongo.client import Binary, Database, RefusedError, address, connect
 from taskhub.adapters.mongo.lease import DEFAULT_TIMES, LeaseTimes, MongoLease
 from taskhub.adapters.mongo.logs import MongoLogStore
 from taskhub.adapters.mongo.runs import MongoRunStore
@@ -47,10 +47,14 @@ async def open_mongo(
     Raises `UnavailableError` while MongoDB does not answer, `ConfigError` where it never will.
     """
     async with connect(url) as database:
-        await database.check()
-        if must_exist and await database["meta"].find_one({"_id": "schema"}) is None:
-            raise ConfigError(f"there is no store at {address(url)}")
-        await prepare(database)
+        try:
+            await database.check()
+            is_there = await database["meta"].find_one({"_id": "schema"}) is not None
+            if must_exist and not is_there:
+                raise ConfigError(f"there is no store at {address(url)}")
+            await prepare(database)
+        except RefusedError as error:
+            raise ConfigError(str(error)) from error
         runs, logs = MongoRunStore(database), MongoLogStore(database)
         lease = MongoLease(database, runs, logs, node, times)
         try:

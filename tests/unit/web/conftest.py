@@ -58,7 +58,7 @@ class FakeRuns:
         self.page: Page[Any] = Page(items=())
 
     async def submit(
-        self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent="", address=""
+        self, spec: DagSpec, *, source=Source.MANUAL, owner="", key="", parent="", origin=None
     ):
         self._note("submit", owner, key)
         run_id = f"{NOW_MS}_{key or len(self.views)}"
@@ -79,10 +79,10 @@ class FakeRuns:
             raise NotFoundError("run", run_id)
         return self.views[run_id]
 
-    async def cancel(self, run_id, *, by, task_id=None, address=""):
+    async def cancel(self, run_id, *, by, task_id=None, origin=None):
         self._note("cancel", run_id, by, task_id)
 
-    async def rerun(self, run_id, *, from_failed, owner="", key="", address=""):
+    async def rerun(self, run_id, *, from_failed, owner="", key="", origin=None):
         self._note("rerun", run_id, from_failed, owner, key)
         return "new"
 
@@ -116,7 +116,7 @@ class FakeTasks:
         self.error: Exception | None = None
         self.page_of: Page[Any] = Page(items=())
 
-    async def submit(self, task: TaskSpec, *, owner="", key="", address=""):
+    async def submit(self, task: TaskSpec, *, owner="", key="", origin=None):
         self._note("submit", task, owner, key)
         return 7
 
@@ -126,7 +126,7 @@ class FakeTasks:
             raise NotFoundError("task", str(number))
         return self.found[number]
 
-    async def cancel(self, number, *, by, address=""):
+    async def cancel(self, number, *, by, origin=None):
         self._note("cancel", number, by)
 
     async def page(self, query, limit, before):
