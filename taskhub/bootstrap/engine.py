@@ -43,8 +43,10 @@ class Engine:
     supervisor: Supervisor
     retention: Retention
     loops: Loops
-    at_activation: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What services load once the runs are known, and before anything moves."""
+    to_load: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What services load from the store before runs are taken up; may be repeated."""
+    at_activation: list[Callable[[], None]] = field(default_factory=list)
+    """What services do once the runs are known, and before anything moves."""
 
     def is_failing(self) -> bool:
         """Whether the store does not take what it is given at present."""
@@ -59,9 +61,11 @@ class Engine:
         self.supervisor.begin(await runs.open_epoch(self.start_id, self.clock.now_ms()))
         self.ids.skip_to(await runs.last_id())
         self.chunk_ids.skip_to(await self.stores.logs.last_id())
-        await recover(runs, self.supervisor)
-        for load in self.at_activation:
+        for load in self.to_load:
             await load()
+        await recover(runs, self.supervisor)
+        for do in self.at_activation:
+            do()
         self.loops.start("log writer", self.writer.run())
         self.loops.start("timers", self.timers.run())
         self.loops.start("supervisor", self.supervisor.run())

@@ -13,6 +13,7 @@ from taskhub.adapters.sqlite import open_sqlite
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.config import Config
 from taskhub.errors import ConfigError
+from taskhub.ports.lease import Lease
 from taskhub.ports.stores import Stores
 from taskhub.services.migration import KindReport, Listener, migrate
 
@@ -20,6 +21,8 @@ STATE_FILE: Final = "taskhub.db"
 KINDS: Final = (
     'a store is "sqlite:", the data directory, "sqlite:/folder", or "mongodb://host/name"'
 )
+FREE_WITHIN_S: Final = 25
+"""For how long a server that crashed may still seem to use a database."""
 MONGO: Final = frozenset({"mongodb", "mongodb+srv"})
 
 
@@ -81,13 +84,36 @@ async def _open_mongo(url: str, *, must_exist: bool) -> AsyncIterator[Stores]:
 
     node = f"migrate-{secrets.token_hex(8)}"
     async with open_mongo(url, node=node, must_exist=must_exist) as stores:
-        if not await stores.lease.acquire(""):
-            server = await stores.lease.active_url() or "another migration"
-            message = f"{address(url)} is in use by {server}; stop it first"
-            raise ConfigError(f"{message} (after a crash it is free within 30 s)")
-        holding = asyncio.create_task(stores.lease.hold(), name="hold the lease")
-        try:
+        sign = await stores.lease.sign_of_life()
+        left_s = FREE_WITHIN_S
+        while not await stores.lease.acquire(""):
+            if await stores.lease.sign_of_life() != sign or left_s <= 0:
+                server = await stores.lease.active_url() or "another migration"
+                raise ConfigError(f"{address(url)} is in use by {server}; stop it first")
+            await asyncio.sleep(1)
+            left_s -= 1
+        async with _holding(stores.lease):
             yield stores
-        finally:
-            holding.cancel()
-            await asyncio.wait([holding])
+
+
+@asynccontextmanager
+async def _holding(lease: Lease) -> AsyncIterator[None]:
+    """Keep the lease while the block runs; end the block when it is lost."""
+    holding = asyncio.create_task(lease.hold(), name="hold the lease")
+    task = asyncio.current_task()
+
+    def on_end(_: asyncio.Task[None]) -> None:
+        if not holding.cancelled() and task is not None:
+            task.cancel()
+
+    holding.add_done_callback(on_end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task is not None and holding.done() and (error := holding.exception()):
+            task.uncancel()
+            raise error from None
+        raise
+    finally:
+        holding.cancel()
+        await asyncio.wait([holding])

@@ -90,11 +90,8 @@ async def open_services(
     )
     tasks = TaskService(store=stores.runs, runs=runs, supervisor=engine.supervisor)
 
-    async def take_up_tasks() -> None:
-        await tasks.load()
-        changes.follow(engine.supervisor.runs.values())
-
-    engine.at_activation.append(take_up_tasks)
+    engine.to_load.append(tasks.load)
+    engine.at_activation.append(lambda: changes.follow(engine.supervisor.runs.values()))
     watch = AccountWatch(access.auth, clock)
     engine.loops.start("accounts", watch.run())
     item = partial(simple_task_item, secrets=masked)

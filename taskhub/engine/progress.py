@@ -75,6 +75,8 @@ class Progress:
 
     def adopt(self, run: Run) -> None:
         """Go on with a run of an earlier server; every running attempt of it is lost."""
+        if run.id in self.runs:
+            raise ConflictError(f"run {run.id} is here already")
         self.runs[run.id] = run
         self.submitted += run.left
         for task in run.tasks.values():

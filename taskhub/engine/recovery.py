@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 2_000
 SLICE: Final = 500
+AT_ONCE: Final = 16
+"""Runs that are rebuilt side by side: a store far away answers them at once."""
 
 
 async def recover(store: RunStore, supervisor: Supervisor) -> int:
@@ -24,7 +26,14 @@ async def recover(store: RunStore, supervisor: Supervisor) -> int:
     Raises `UnavailableError` before anything was handed on, so that it can be repeated. The server
     may be answering reads meanwhile, so the loop is never kept for long.
     """
-    runs = [await _rebuilt(store, run_id) for run_id in await store.active()]
+    run_ids = await store.active()
+    runs: list[Run] = []
+    for start in range(0, len(run_ids), AT_ONCE):
+        part = (_rebuilt(store, run_id) for run_id in run_ids[start : start + AT_ONCE])
+        for found in await asyncio.gather(*part, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+            runs.append(found)
     for run in runs:
         supervisor.adopt(run)
         log.info("run recovered", extra={"run_id": run.id, "seq": run.seq, "left": run.left})
@@ -48,4 +57,6 @@ async def _history(store: RunStore, run_id: str) -> AsyncIterator[Event]:
     while page := await store.history(run_id, after, PAGE):
         for event in page:
             yield event
+        if len(page) < PAGE:
+            return
         after = page[-1].seq

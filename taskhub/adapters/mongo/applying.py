@@ -57,13 +57,14 @@ class Applier:
             plan = make_plan(entries, replays)
         for entry in entries:
             await self._skew.widen(entry.item)
+        runs, tasks = self._database["runs"], self._database["tasks"]
         if replays:
             await self._write_parts(plan)
-            await self._database["runs"].insert(plan.new_runs)
-            await self._write_states(plan)
+            await tasks.write(plan.tasks)
         else:
-            await together(self._write_parts(plan), self._write_states(plan))
-            await self._database["runs"].insert(plan.new_runs)  # last: it makes them visible
+            await together(self._write_parts(plan), tasks.write(plan.tasks))
+        await runs.insert(plan.new_runs)  # last: a run is there when all that is its is
+        await runs.write(plan.runs)
 
     async def _write_parts(self, plan: Plan) -> None:
         database = self._database
@@ -74,10 +75,6 @@ class Applier:
             append_entries(database, plan.audit),
             self._raise_number(plan.number),
         )
-
-    async def _write_states(self, plan: Plan) -> None:
-        database = self._database
-        await together(database["tasks"].write(plan.tasks), database["runs"].write(plan.runs))
 
     async def _raise_number(self, number: int) -> None:
         if number:

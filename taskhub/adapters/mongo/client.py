@@ -21,7 +21,7 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.errors import BSONError
 from bson.int64 import Int64
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import IndexModel, InsertOne, ReplaceOne, UpdateOne
+from pymongo import IndexModel, InsertOne, ReadPreference, ReplaceOne, UpdateOne
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -176,7 +176,10 @@ class Collection_:  # noqa: N801  # beside the type of that name
             details = error.details or {}
             taken = details.get("writeErrors", ())
             for each in taken:
-                if each.get("code") != DUPLICATE or not same & each.get("keyPattern", {}).keys():
+                code = each.get("code")
+                if code != DUPLICATE and code not in MISTAKES:
+                    raise UnavailableError(f"MongoDB: {each.get('errmsg')}") from None
+                if code != DUPLICATE or not same & each.get("keyPattern", {}).keys():
                     raise
             if failed := details.get("writeConcernErrors"):
                 raise UnavailableError(f"MongoDB: {failed[0].get('errmsg')}") from None
@@ -226,6 +229,8 @@ class Database:
     async def check(self) -> None:
         """Raise `ConfigError` for a deployment that cannot be used, `UnavailableError` for none."""
         info = await _call(READ_S, self._client.server_info)
+        if (await _call(READ_S, lambda: self._client.admin.command("hello"))).get("msg"):
+            raise ConfigError("a sharded MongoDB cannot be used: connect to one replica set")
         version = tuple(info["versionArray"][:2])
         if version < OLDEST:
             wanted = ".".join(map(str, OLDEST))
@@ -258,7 +263,9 @@ async def connect(url: str, default_database: str = DATABASE) -> AsyncIterator[D
         tz_aware=True, type_registry=TypeRegistry([PlainInt()])
     )
     try:
-        yield Database(client, inner.with_options(codec_options=plain))
+        yield Database(
+            client, inner.with_options(codec_options=plain, read_preference=ReadPreference.PRIMARY)
+        )
     finally:
         client.close()
 

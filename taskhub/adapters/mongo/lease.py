@@ -17,6 +17,8 @@ from taskhub.errors import SupersededError, UnavailableError
 log = logging.getLogger(__name__)
 
 KEY: Final = "lease"
+RELEASE_S: Final = 5.0
+"""What an orderly stop grants a MongoDB that does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +74,30 @@ class MongoLease:
         taken = await self._meta.find_and_update(query, [{"$set": self._term(url, "$epoch")}])
         if taken is None:
             return False
-        epoch = int(taken["epoch"])
-        await self._runs.open(epoch)
-        await self._logs.open(epoch)
+        return await self._open(int(taken["epoch"]))
+
+    async def _open(self, epoch: int) -> bool:
+        """Shut out the holder before and take up what it left; renew meanwhile."""
         self._epoch = epoch
+        holding = asyncio.create_task(self.hold(), name="hold the lease while opening")
+        try:
+            await self._runs.open(epoch)
+            await self._logs.open(epoch)
+        except SupersededError:
+            await self._let_go()
+            return False
+        except BaseException:
+            await self._let_go()
+            raise
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
         return True
+
+    async def _let_go(self) -> None:
+        self._epoch = 0
+        await self._runs.close(at_once=True)
+        await self._logs.close(at_once=True)
 
     def _term(self, url: str, epoch: str) -> dict[str, Any]:
         return {
@@ -91,14 +112,24 @@ class MongoLease:
         return {"$add": ["$$NOW", int(self._times.term_s * 1000)]}
 
     async def _is_abandoned(self) -> bool:
-        """Whether the lease has expired and its holder gave no sign since we looked first."""
-        expired = {"_id": KEY, "$expr": {"$lt": ["$until", "$$NOW"]}}
-        found = await self._meta.find_one(expired, ("epoch", "beat"))
+        """Whether the holder gave no sign since we looked first, and its lease has expired.
+
+        The database's clock says whether it has. A clock that was set back, or belonged to another
+        primary, must not keep a dead holder in place: after a whole term without a sign it is out.
+        """
+        is_over = {"$set": {"is_over": {"$lt": ["$until", "$$NOW"]}}}
+        (found,) = await self._meta.aggregate([{"$match": {"_id": KEY}}, is_over])
         now_s = time.monotonic()
-        sign = (int(found["epoch"]), int(found["beat"])) if found else (0, 0)
+        sign = int(found["epoch"]), int(found["beat"])
         if sign != self._seen:
             self._seen, self._seen_s = sign, now_s
-        return found is not None and now_s - self._seen_s >= self._times.confirm_s
+        silent_s, times = now_s - self._seen_s, self._times
+        return silent_s >= times.confirm_s + (0 if found["is_over"] else times.term_s)
+
+    async def sign_of_life(self) -> tuple[int, int]:
+        """Return what changes as long as the holder is alive."""
+        found = await self._meta.find_one({"_id": KEY}, ("epoch", "beat"))
+        return (int(found["epoch"]), int(found["beat"])) if found else (0, 0)
 
     async def hold(self) -> None:
         while True:
@@ -121,14 +152,14 @@ class MongoLease:
     async def release(self) -> None:
         if not self._epoch:
             return
-        await self._logs.close()
-        await self._runs.close()
         query = {"_id": KEY, "epoch": self._epoch, "node": self._node}
         try:
-            await self._meta.update_one(query, {"$set": {"node": "", "url": ""}})
-        except UnavailableError as error:
-            log.warning("the lease runs out by itself", extra={"error": str(error)})
-        self._epoch = 0
+            async with asyncio.timeout(RELEASE_S):
+                await asyncio.gather(self._logs.close(), self._runs.close())
+                await self._meta.update_one(query, {"$set": {"node": "", "url": ""}})
+        except Exception:
+            log.warning("the lease is left to run out by itself", exc_info=True)
+        await self._let_go()
 
     async def active_url(self) -> str:
         found = await self._meta.find_one({"_id": KEY}, ("url",))

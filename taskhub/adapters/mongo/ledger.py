@@ -16,11 +16,11 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from taskhub.adapters.mongo.client import READ_S, Binary, Database
-from taskhub.errors import SupersededError, UnavailableError
+from taskhub.errors import ConfigError, SupersededError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ INLINE_BYTES: Final = 2 << 20
 PART_BYTES: Final = 8 << 20
 PENDING_BYTES: Final = 8 << 20
 """What may wait to be applied in the document, which MongoDB limits to 16 MiB."""
+MEMORY_BYTES: Final = 32 << 20
+"""What may wait to be applied in all: beyond it, whoever commits waits."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 LINGER_S: Final = 0.005
 """How long commits may wait to be applied together while nobody wants to read: what starts and
@@ -46,8 +48,9 @@ class Entry(Generic[T]):
     payload: bytes
     key: object = None
     number: int = 0
-    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    nonce: str = ""
     parts: int = 0
+    is_aside: bool = False
 
     @property
     def inline_bytes(self) -> int:
@@ -103,12 +106,22 @@ class Ledger(Generic[T]):
         left = [await self._read(int(n), raw) for n, raw in document.get("waiting", {}).items()]
         left.sort(key=lambda entry: entry.number)
         for entry in left:
-            await self._apply([entry], True)  # noqa: FBT003  # a callback
+            await self._replay(entry)
         self._epoch, self._last, self._applied = epoch, document["last"], document["last"]
         self._kept = left
-        await self.trim()
-        await self._parts.delete({"_id": {"$gte": f"{self._name}/", "$lt": f"{self._name}0"}})
+        await self.trim()  # refused where another server is in already: its parts must stay
+        lower = {"$gte": f"{self._name}/", "$lt": f"{self._name}/{epoch:012d}"}
+        await self._parts.delete({"_id": lower})
         self._applier = asyncio.create_task(self._run(), name=f"mongo ledger {self._name}")
+
+    async def _replay(self, entry: Entry[T]) -> None:
+        try:
+            await self._apply([entry], True)  # noqa: FBT003  # a callback
+        except (UnavailableError, SupersededError):
+            raise
+        except Exception as error:
+            message = f"commit {entry.number} in MongoDB's ledger {self._name!r} cannot be applied"
+            raise ConfigError(f"{message}: {error!r:.300}; this is a bug") from error
 
     async def close(self, *, at_once: bool = False) -> None:
         """Apply what is left if MongoDB is there; `at_once` leaves it to the next server."""
@@ -135,8 +148,10 @@ class Ledger(Generic[T]):
         self._raise_if_broken()
         entry = next((e for e in self._unsure if e.key is key), None)
         if entry is None:
-            entry = Entry(item, payload, key)
-            await self._put_aside(entry)
+            nonce = f"{self._epoch:012d}-{secrets.token_hex(8)}"
+            entry = Entry(item, payload, key, nonce=nonce)
+            self._unsure.append(entry)
+        await self._put_aside(entry)
         await self._room()
         while not await self._advance(entry):
             pass
@@ -164,7 +179,9 @@ class Ledger(Generic[T]):
         """Take what is applied out of the document, so that it is never applied again."""
         if self._kept:
             kept, change = self._kept, self._forget()
-            await self._documents.update_one({"_id": self._name, "epoch": self._epoch}, change)
+            query = {"_id": self._name, "epoch": self._epoch}
+            if not await self._documents.update_one(query, change):
+                raise SupersededError(SUPERSEDED)
             self._kept = [entry for entry in self._kept if entry not in kept]
 
     def _raise_if_broken(self) -> None:
@@ -173,13 +190,14 @@ class Ledger(Generic[T]):
 
     async def _put_aside(self, entry: Entry[T]) -> None:
         """Store the parts of a large payload; nobody reads them before the commit."""
-        if len(entry.payload) <= INLINE_BYTES:
+        if len(entry.payload) <= INLINE_BYTES or entry.is_aside:
             return
         starts = range(0, len(entry.payload), PART_BYTES)
         entry.parts = len(starts)
         for i, start in enumerate(starts):
             data = Binary(entry.payload[start : start + PART_BYTES])
             await self._parts.insert([{"_id": self._part(entry.nonce, i), "data": data}])
+        entry.is_aside = True
 
     def _part(self, nonce: str, index: int) -> str:
         return f"{self._name}/{nonce}/{index}"
@@ -193,12 +211,11 @@ class Ledger(Generic[T]):
         self._raise_if_broken()
 
     def _has_room(self) -> bool:
-        return sum(entry.inline_bytes for entry in self._pending) <= PENDING_BYTES
+        inline = sum(entry.inline_bytes for entry in self._pending)
+        return inline <= PENDING_BYTES and sum(map(_size, self._pending)) <= MEMORY_BYTES
 
     async def _advance(self, entry: Entry[T]) -> bool:
         """Try to make an entry the next one; False if one of an unknown fate was stored instead."""
-        if entry not in self._unsure:
-            self._unsure.append(entry)
         number = self._last + 1
         query = {
             "_id": self._name,
@@ -291,14 +308,18 @@ class Ledger(Generic[T]):
     async def _read(self, number: int, raw: Sequence[Any]) -> Entry[T]:
         nonce, put = raw
         if not isinstance(put, int):
-            return Entry(self._decode(bytes(put)), b"", None, number, nonce)
+            return Entry(self._decode(bytes(put)), b"", number=number, nonce=nonce)
         payload = b""
         for i in range(put):
             part = await self._parts.find_one({"_id": self._part(nonce, i)})
             if part is None:  # dropped, for it was applied
-                return Entry(self._decode(b""), b"", None, number, nonce)
+                return Entry(self._decode(b""), b"", number=number, nonce=nonce)
             payload += part["data"]
-        return Entry(self._decode(payload), b"", None, number, nonce)
+        return Entry(self._decode(payload), b"", number=number, nonce=nonce)
+
+
+def _size(entry: Entry[Any]) -> int:
+    return len(entry.payload)
 
 
 async def to_its_end(work: Coroutine[Any, Any, T], name: str) -> T:

@@ -19,6 +19,7 @@ LARGE_BYTES: Final = 64 << 10
 """Text from which on packing it is work for a thread."""
 SWEEP: Final = 500
 FIRST_CHUNKS: Final = 2
+AT_ONCE: Final = 8
 MOST: Final = 2**62
 """Above any position; sums with it still fit 64 bits."""
 
@@ -122,12 +123,20 @@ class MongoLogStore:
         await self._ledger.caught_up()
         first = min(max(from_position, 1), MOST)
         found: list[tuple[int, LogRecord]] = []
-        for head in await self._placed(task_id, first, limit):
-            shift = head["start"] - (head["last_seq"] - head["lines"])
-            wanted = limit - len(found)
-            records = await self._read(task_id, head["run_id"], first - shift, wanted)
-            found += [(record.seq + shift, record) for record in records]
-        return found
+        heads = await self._placed(task_id, first, limit)
+        for start in range(0, len(heads), AT_ONCE):
+            part = heads[start : start + AT_ONCE]
+            reads = (self._read_placed(task_id, head, first, limit) for head in part)
+            for records in await asyncio.gather(*reads):
+                found += records
+        return found[:limit]
+
+    async def _read_placed(
+        self, task_id: str, head: Document, first: int, limit: int
+    ) -> list[tuple[int, LogRecord]]:
+        shift = head["start"] - (head["last_seq"] - head["lines"])
+        records = await self._read(task_id, head["run_id"], first - shift, limit)
+        return [(record.seq + shift, record) for record in records]
 
     async def _placed(self, task_id: str, first: int, limit: int) -> list[Document]:
         """Return the heads that hold such positions; `start` is how many lines come before."""
@@ -140,6 +149,7 @@ class MongoLogStore:
                 {"$setWindowFields": window},
                 {"$set": {"start": start, "end": {"$add": [start, "$lines"]}}},
                 {"$match": {"end": {"$gte": first}, "start": {"$lt": first + limit - 1}}},
+                {"$project": {"run_id": 1, "lines": 1, "last_seq": 1, "start": 1}},
             ]
         )
         return sorted(found, key=lambda head: head["_id"])
@@ -171,10 +181,11 @@ class MongoLogStore:
     ) -> int:
         await self._ledger.caught_up()
         await self._ledger.trim()
-        excess = await self._stored_bytes() - max_bytes
         oldest = await self._heads.find(
             {"run_id": {"$nin": list(keep)}}, sort=[("last_ms", 1)], limit=limit, hint="age"
         )
+        are_all_old = len(oldest) == limit and oldest[-1]["last_ms"] < before_ms
+        excess = 0 if are_all_old else await self._stored_bytes() - max_bytes
         dying = []
         for head in oldest:
             if head["last_ms"] >= before_ms and excess <= 0:

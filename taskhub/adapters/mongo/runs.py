@@ -227,12 +227,13 @@ class MongoRunStore:
             document["run_id"]: rows.run_header(document)
             for document in await self._runs.find({"run_id": {"$in": ids}})
         }
-        return lists.page(
-            [document for document in found if document["run_id"] in headers],
-            limit,
-            lambda d: NumberedTask(header=headers[d["run_id"]], task=rows.task_row(d)),
-            "number",
-        )
+        page = lists.page(found, limit, lambda document: document, "number")
+        items = [
+            NumberedTask(header=headers[d["run_id"]], task=rows.task_row(d))
+            for d in page.items
+            if d["run_id"] in headers  # else its run is on its way, in or out
+        ]
+        return Page(items=items, next_before=page.next_before)
 
     async def _search(self, name: str, search: lists.Search, limit: int) -> list[dict[str, Any]]:
         return await self._database[name].find(

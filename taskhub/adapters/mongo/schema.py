@@ -43,7 +43,8 @@ INDEXES: Final[tuple[tuple[str, str, Sort, dict[str, Any]], ...]] = (
     ("chunks", "task", [("run_id", 1), ("task_id", 1), ("_id", 1)], {}),
     ("chunks", "run", [("run_id", 1), ("_id", 1)], {}),
     ("heads", "pair", [("run_id", 1), ("task_id", 1)], {"unique": True}),
-    ("heads", "task", [("task_id", 1), ("_id", 1), ("lines", 1)], {}),
+    ("heads", "task", [
+        ("task_id", 1), ("_id", 1), ("lines", 1), ("last_seq", 1), ("run_id", 1)], {}),
     ("heads", "age", [("last_ms", 1), ("bytes", 1)], {}),
     ("epochs", "epoch", [("epoch", 1)], {"unique": True}),
     ("tokens", "username", [("username", 1), ("created_ms", 1), ("_id", 1)], {}),

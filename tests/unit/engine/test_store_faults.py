@@ -152,7 +152,6 @@ async def test_a_recovery_that_the_store_interrupts_takes_up_nothing_and_can_be_
     await faulty.kill()
     after = Engine(faulty.stores, clock, Script())
     after.ids.skip_to(await faulty.stores.runs.last_id())
-    await after.start(2)
     fresh = Supervisor(
         journal=after.journal,
         launcher=after.launcher,
@@ -165,4 +164,3 @@ async def test_a_recovery_that_the_store_interrupts_takes_up_nothing_and_can_be_
     assert fresh.runs == {}
     assert await recover(faulty.run_store, fresh) == 2
     assert len(fresh.runs) == 2
-    await after.kill()
