@@ -147,11 +147,12 @@ async def test_what_runs_goes_on_while_the_store_hangs_and_nothing_of_it_is_lost
 async def test_a_recovery_that_the_store_interrupts_takes_up_nothing_and_can_be_repeated(
     faulty, clock
 ):
-    await faulty.submit(task("a"))
-    await faulty.submit(task("b"))
+    await faulty.submit(task("a", idempotent=True))
+    await faulty.submit(task("b", idempotent=True))
     await faulty.kill()
     after = Engine(faulty.stores, clock, Script())
     after.ids.skip_to(await faulty.stores.runs.last_id())
+    await after.start(2)
     fresh = Supervisor(
         journal=after.journal,
         launcher=after.launcher,
@@ -164,3 +165,4 @@ async def test_a_recovery_that_the_store_interrupts_takes_up_nothing_and_can_be_
     assert fresh.runs == {}
     assert await recover(faulty.run_store, fresh) == 2
     assert len(fresh.runs) == 2
+    await after.kill()
