@@ -34,7 +34,7 @@ PENDING_BYTES: Final = 8 << 20
 MEMORY_BYTES: Final = 32 << 20
 """What may wait to be applied in all: beyond it, whoever commits waits."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-LINGER_S: Final = 0.005
+LINGER_S: Final = 0.02
 """How long commits may wait to be applied together while nobody wants to read: what starts and
 ends within it is one update instead of two."""
 SUPERSEDED: Final = "another server has taken over"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from taskhub.adapters.mongo import rows
@@ -18,7 +19,7 @@ Document = dict[str, Any]
 LARGE_BYTES: Final = 64 << 10
 """Text from which on packing it is work for a thread."""
 SWEEP: Final = 500
-FIRST_CHUNKS: Final = 2
+MOST_CHUNKS: Final = 64
 AT_ONCE: Final = 8
 MOST: Final = 2**62
 """Above any position; sums with it still fit 64 bits."""
@@ -107,15 +108,20 @@ class MongoLogStore:
         return await self._read(task_id, run_id, from_seq, limit)
 
     async def _read(self, task_id: str, run_id: str, from_seq: int, limit: int) -> list[LogRecord]:
-        query = {"run_id": run_id, "task_id": task_id, "last_seq": {"$gte": from_seq}}
+        """Read chunks from the one that holds the first line on; most pages lie in a single one."""
         records: list[LogRecord] = []
-        order = [("last_seq", 1)]
-        async for part in self._chunks.walk(query, sort=order, size=FIRST_CHUNKS, hint="lines"):
-            for document in part:
-                records += rows.chunk_of(document).records(from_seq)
-            if len(records) >= limit:
+        after, count = from_seq - 1, 1
+        while len(records) < limit:
+            query = {"run_id": run_id, "task_id": task_id, "last_seq": {"$gt": after}}
+            order = [("last_seq", 1)]
+            found = await self._chunks.find(query, sort=order, limit=count, hint="lines")
+            for document in found:
+                lines = rows.chunk_of(document).records(from_seq)
+                records += islice(lines, limit - len(records))
+            if len(found) < count:
                 break
-        return records[:limit]
+            after, count = found[-1]["last_seq"], min(MOST_CHUNKS, 4 * count)
+        return records
 
     async def read_task(
         self, task_id: str, from_position: int, limit: int
