@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -39,8 +40,11 @@ class Mongod:
     where that is possible, unless `on_disk`.
     """
 
-    def __init__(self, *, replica_set: bool = False, on_disk: bool = False) -> None:
+    def __init__(
+        self, *, replica_set: bool = False, on_disk: bool = False, flags: Sequence[str] = ()
+    ) -> None:
         self.is_replica_set = replica_set
+        self._flags = tuple(flags)
         self.port = _free_port()
         place = None if on_disk or not os.access(MEMORY, os.W_OK) else MEMORY
         self._folder = tempfile.TemporaryDirectory(prefix="taskhub-mongod-", dir=place)
@@ -71,6 +75,7 @@ class Mongod:
         command += ["--dbpath", str(folder), "--quiet", "--wiredTigerCacheSizeGB", "0.5"]
         command += ["--setParameter", "enableTestCommands=1", "--nounixsocket"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+        command += self._flags
         if self.is_replica_set:
             command += ["--replSet", REPLICA_SET, "--oplogSize", "128"]
         with (folder / "mongod.log").open("ab") as log:

@@ -32,8 +32,8 @@ async def finish(server, run_id):
     """Wait for the end of a run; return its task_runs by id."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        _, answer = await server.get(f"/api/dag/runs/{run_id}")
-        if answer["data"]["run"]["status"]:
+        status, answer = await server.get(f"/api/dag/runs/{run_id}")
+        if status == 200 and answer["data"]["run"]["status"]:
             return {task["task_id"]: task for task in answer["data"]["task_runs"]}
         await asyncio.sleep(0.05)
     pytest.fail("the run did not end")

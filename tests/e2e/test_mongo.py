@@ -11,6 +11,7 @@ import time
 import pytest
 
 from taskhub.testing.mongod import Mongod
+from tests.api.socket_client import Client
 from tests.e2e.daemon import Daemon
 from tests.e2e.test_crash import LEDGER, finish
 
@@ -18,9 +19,9 @@ RUN = "/api/dag/run_async"
 SOON_S = 40
 
 
-@pytest.fixture
-def mongod():
-    with Mongod(replica_set=True) as mongod:
+@pytest.fixture(params=["replica set"])
+def mongod(request):
+    with Mongod(replica_set=request.param == "replica set") as mongod:
         yield mongod
 
 
@@ -70,6 +71,7 @@ def content(mongod):
     return found
 
 
+@pytest.mark.parametrize("mongod", ["replica set", "standalone"], indirect=True)
 async def test_while_mongod_is_away_tasks_go_on_and_nothing_is_lost_or_doubled(
     start, mongod, tmp_path
 ):
@@ -100,6 +102,26 @@ async def test_while_mongod_is_away_tasks_go_on_and_nothing_is_lost_or_doubled(
     assert len(ledger.read_text().splitlines()) == 2
     next_run = await until(lambda: _submit_if_possible(server))
     assert (await finish(server, next_run))["t"]["status_name"] == "success"
+    assert await server.stop() == 0
+
+
+async def test_when_the_primary_steps_down_runs_and_sockets_go_on(start, mongod, tmp_path):
+    server = await start()
+    gate = tmp_path / "gate"
+    command = f"for i in 1 2 3 4 5; do echo line $i; done; until [ -e {gate} ]; do sleep 0.02; done"
+    run_id = await submit(server, shell(f"{command}; echo end"))
+    socket = await Client.connect(int(server.url.rpartition(":")[2]))
+    topic = {"op": "subscribe", "topic": "task_logs", "task_id": "t", "run_id": run_id, "from": 1}
+    socket.send({"token": server.token, **topic})
+    heard = [(await socket.recv())["message"] for _ in range(5)]
+    await asyncio.to_thread(mongod.step_down)
+    gate.touch()
+    heard.append((await socket.recv())["message"])
+    assert heard == [*(f"line {i}" for i in range(1, 6)), "end"]
+    assert (await finish(server, run_id))["t"]["status_name"] == "success"
+    next_run = await until(lambda: _submit_if_possible(server))
+    assert (await finish(server, next_run))["t"]["status_name"] == "success"
+    await socket.close()
     assert await server.stop() == 0
 
 

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 import pytest
+from pymongo import MongoClient
 
 from taskhub.adapters.memory import MemoryLogStore, MemoryRunStore
 from taskhub.adapters.mongo import open_mongo
@@ -288,3 +289,30 @@ async def test_a_mistake_is_raised_before_anything_is_stored(stores):
         await stores.logs.append([chunk(1, 1, ["a\nb"])])
     await stores.runs.commit(new_run(1))
     assert await stores.logs.last_id() == 0
+
+
+async def test_a_user_of_one_database_suffices_and_a_wrong_password_is_a_bad_setting():
+    """The user that the pages recommend, made as they say."""
+    with Mongod(flags=["--auth"]) as mongod:
+        with mongod.client() as client:
+            client["admin"].command("createUser", "root", pwd="root", roles=["root"])
+        with MongoClient(f"mongodb://root:root@127.0.0.1:{mongod.port}/") as client:
+            role = {"role": "readWrite", "db": "taskhub"}
+            client["taskhub"].command("createUser", "taskhub", pwd="secret", roles=[role])
+        address = f"127.0.0.1:{mongod.port}/taskhub?authSource=taskhub"
+        async with open_mongo(f"mongodb://taskhub:secret@{address}", node="n") as stores:
+            await stores.lease.acquire("")
+            await stores.runs.commit(full_batch(1))
+            assert len(await stores.runs.active()) == 1
+        for user in ("taskhub:hunter2@", ""):
+            with pytest.raises(ConfigError, match="refuses the account") as caught:
+                async with open_mongo(f"mongodb://{user}{address}", node="n"):
+                    pass
+            assert "hunter2" not in str(caught.value)
+
+
+async def test_a_file_of_the_url_that_is_not_there_is_a_bad_setting():
+    url = "mongodb://127.0.0.1:1/x?tls=true&tlsCAFile=/nowhere/ca.pem"
+    with pytest.raises(ConfigError, match=r"store\.url"):
+        async with open_mongo(url, node="n"):
+            pass
