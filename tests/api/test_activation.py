@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.bootstrap import serve
@@ -21,6 +22,7 @@ async def until(condition):
 
 async def test_a_start_that_fails_after_reading_runs_starts_no_attempt_twice(config):
     stores = MemoryStores()
+    config = replace(config, shutdown=replace(config.shutdown, grace_s=0.1))
 
     async def names(run_id):
         return [event.name for event in await stores.runs.history(run_id)]
