@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.bootstrap import serve
@@ -20,9 +19,13 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+async def crash():
+    """End a server at once: it waits for nothing that runs, and stores nothing more."""
+    raise RuntimeError("crashed")
+
+
 async def test_a_start_that_fails_after_reading_runs_starts_no_attempt_twice(config):
     stores = MemoryStores()
-    config = replace(config, shutdown=replace(config.shutdown, grace_s=0.1))
 
     async def names(run_id):
         return [event.name for event in await stores.runs.history(run_id)]
@@ -37,7 +40,7 @@ async def test_a_start_that_fails_after_reading_runs_starts_no_attempt_twice(con
             return EventName.ATTEMPT_START in await names(run_id)
 
         await until(has_started)
-        await server.engine.abandon("as a crash would")
+        server.engine.loops.start("crash", crash())
     stores.runs = FaultyRunStore(stores.runs)
     stores.runs.fail("last_number", Fault.REFUSED)
     async with serve(config, stores=stores) as server:
@@ -49,4 +52,4 @@ async def test_a_start_that_fails_after_reading_runs_starts_no_attempt_twice(con
         assert (await names(run_id)).count(EventName.ATTEMPT_END) == 1, "lost, and that once"
         assert stores.runs.calls.count("last_number") == 2
         assert list(server.engine.supervisor.runs) == [run_id]
-        await server.engine.abandon("the test is over")
+        server.engine.loops.start("crash", crash())
