@@ -77,6 +77,7 @@ class Server:
         finally:
             working.cancel()
             died.cancel()
+            await asyncio.wait({working, died})
 
 
 @asynccontextmanager
