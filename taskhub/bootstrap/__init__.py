@@ -77,7 +77,6 @@ class Server:
         finally:
             working.cancel()
             died.cancel()
-            await asyncio.wait({working, died})
 
 
 @asynccontextmanager

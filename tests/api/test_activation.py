@@ -6,50 +6,54 @@ import asyncio
 
 from taskhub.adapters.memory import MemoryStores
 from taskhub.bootstrap import serve
-from taskhub.domain.event import EventName
+from taskhub.domain import rules
+from taskhub.domain.dag import DagSpec
+from taskhub.domain.event import Event, EventName
+from taskhub.domain.run import Run
+from taskhub.domain.task import TaskSpec
+from taskhub.ports.store import Batch, RunUpdate, TaskUpdate
 from taskhub.testing.faults import Fault, FaultyRunStore
-from tests.api.conftest import Api
+from taskhub.testing.store_samples import T0, header
 
-TASK = {"id": "a", "exec_type": "Shell", "exec_command": "sleep 3600"}
-
-
-async def until(condition):
-    async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110  # of another server
-            await asyncio.sleep(0.01)
+NOOP = TaskSpec(
+    id="a", name="a", exec_type="Local", exec_command="noop", idempotent=True, retry_delay_ms=0
+)
 
 
-async def crash():
-    """End a server at once: it waits for nothing that runs, and stores nothing more."""
-    raise RuntimeError("crashed")
+def left_by_a_crash():
+    """Return the commit of a run whose one attempt was under way."""
+    run = Run(header(1), DagSpec(name="left", tasks=(NOOP,)))
+    events = []
+
+    def record(run, name, task_id, extra):
+        event = Event(len(events) + 1, run.id, run.seq + 1, T0, name, task_id, extra)
+        run.apply(event)
+        events.append(event)
+
+    rules.start_run(run, record)
+    rules.settle(run, record, 10)
+    task = run.tasks["a"]
+    rules.start_attempt(run, task, record, attempt_key="k", epoch=1)
+    return Batch(
+        new_runs=[(run.header, run.spec)],
+        runs=[RunUpdate.of(run)],
+        tasks=[TaskUpdate.of(run, task)],
+        events=events,
+    )
 
 
-async def test_a_start_that_fails_after_reading_runs_starts_no_attempt_twice(config):
+async def test_a_start_that_the_store_interrupts_takes_up_every_run_once(config):
     stores = MemoryStores()
-
-    async def names(run_id):
-        return [event.name for event in await stores.runs.history(run_id)]
-
-    async with serve(config, stores=stores) as server:
-        api = Api(server.url, server)
-        body = {"username": "admin", "password": "123456"}
-        api.token = (await api.post("/api/login", body))[1]["data"]["token"]
-        run_id = await api.start({**TASK, "idempotent": True, "retry_delay_ms": 0})
-
-        async def has_started():
-            return EventName.ATTEMPT_START in await names(run_id)
-
-        await until(has_started)
-        server.engine.loops.start("crash", crash())
+    await stores.runs.commit(left_by_a_crash())
+    run_id = header(1).run_id
     stores.runs = FaultyRunStore(stores.runs)
     stores.runs.fail("last_number", Fault.REFUSED)
+    stores.runs.fail("history", Fault.REFUSED)
     async with serve(config, stores=stores) as server:
-
-        async def has_started_again():
-            return (await names(run_id)).count(EventName.ATTEMPT_START) > 1
-
-        await until(has_started_again)
-        assert (await names(run_id)).count(EventName.ATTEMPT_END) == 1, "lost, and that once"
-        assert stores.runs.calls.count("last_number") == 2
-        assert list(server.engine.supervisor.runs) == [run_id]
-        server.engine.loops.start("crash", crash())
+        assert stores.runs.calls.count("last_number") == 3
+        async with asyncio.timeout(30):
+            await server.runs.wait(run_id)
+    names = [event.name for event in await stores.runs.history(run_id)]
+    assert names.count(EventName.ATTEMPT_START) == 2
+    assert names.count(EventName.ATTEMPT_END) == 2, "lost once, then a success"
+    assert names[-1] is EventName.RUN_END
