@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from taskhub.adapters.lock import SQLITE, store_in_use
 from taskhub.adapters.sqlite import open_sqlite_accounts
 from taskhub.adapters.systemclock import SystemClock
 from taskhub.config import Config
@@ -41,5 +42,8 @@ async def open_account_stores(config: Config) -> AsyncIterator[AccountStores]:
         async with open_mongo(config.store.url, node="", must_exist=True) as stores:
             yield stores
         return
+    if (used := store_in_use(config.server.data_dir)) not in {"", SQLITE}:
+        message = f"the server that uses {config.server.data_dir} keeps its accounts in {used}"
+        raise ConfigError(f"{message}; say so with --store or --config")
     async with open_sqlite_accounts(config.server.data_dir) as people:
         yield people

@@ -45,14 +45,14 @@ async def open_stores(config: Config, directory: Path) -> AsyncIterator[ServerSt
     Raises `UnavailableError` if they may be there later, else `ConfigError`.
     """
     if config.store.url == "memory:":
-        with locked(directory):
+        with locked(directory, config.store.url):
             yield MemoryStores()
         return
     if config.store.url.startswith("mongodb"):
         # imported here: the driver takes as long to load as all the rest together
         from taskhub.adapters.mongo import open_mongo  # noqa: PLC0415
 
-        with locked(directory):
+        with locked(directory, without_password(config.store.url)):
             async with open_mongo(config.store.url, node=node_id(directory)) as stores:
                 yield stores
         return

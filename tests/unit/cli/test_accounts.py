@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from taskhub.adapters.lock import locked
 from taskhub.adapters.sqlite import open_sqlite, open_sqlite_accounts
 from taskhub.cli import main
 from taskhub.ports.accounts import AuditQuery
@@ -205,6 +206,16 @@ def test_where_there_is_no_server_nothing_is_made(tmp_path, capsys):
     assert main(["user", "list", "--data-dir", str(there)], {}) == 2
     assert "never started" in capsys.readouterr().err
     assert not there.exists()
+
+
+def test_the_accounts_of_another_store_are_not_taken_for_the_servers(directory, shell):
+    with locked(directory, "mongodb://db/taskhub"):
+        code, _, (said,) = shell("user", "list")
+    assert code == 2
+    assert "keeps its accounts in mongodb://db/taskhub; say so with --store" in said
+    with locked(directory):
+        assert shell("user", "list")[0] == 0
+    assert shell("user", "list")[0] == 0
 
 
 def test_a_store_in_memory_has_no_accounts_outside(capsys):
