@@ -43,11 +43,15 @@ def store_in_use(directory: Path) -> str:
     """
     try:
         pid, store = _said((directory / FILE).read_bytes())
-        os.kill(int(pid), 0)
-    except PermissionError:
-        return store or SQLITE
+        number = int(pid)
     except (OSError, ValueError):
         return ""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return store or SQLITE  # alive, and another user's
     return store or SQLITE
 
 
