@@ -77,6 +77,11 @@ def greediest(operations):
     return max(op.get("docsExamined", 0) / max(1, op.get("nreturned", 0)) for op in operations)
 
 
+def longest(operations):
+    """Return the most index keys that one of them walked over."""
+    return max(op.get("keysExamined", 0) for op in operations)
+
+
 async def test_lists_of_runs_tasks_and_events(filled, mongod):
     async def ask():
         runs = filled.runs
@@ -98,6 +103,9 @@ async def test_lists_of_runs_tasks_and_events(filled, mongod):
     operations = await profile(mongod, ask)
     assert len(operations) > 90
     assert walks(operations) == []
+    by_name = [op for op in operations if "folded" not in op.get("command", {}).get("filter", {})]
+    assert len(by_name) < len(operations), "a part of a name is looked for in the index's keys"
+    assert longest(by_name) <= 60, "ten rows are wanted of 300 runs and 1,500 events"
 
 
 async def test_lookups(filled, mongod):
