@@ -47,7 +47,7 @@ class Mongod:
         self._flags = tuple(flags)
         self.port = _free_port()
         place = None if on_disk or not os.access(MEMORY, os.W_OK) else MEMORY
-        self._folder = tempfile.TemporaryDirectory(prefix="taskhub-mongod-", dir=place)
+        self._folder = Path(tempfile.mkdtemp(prefix="taskhub-mongod-", dir=place))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,11 +66,11 @@ class Mongod:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder)
 
     def start(self) -> None:
         """Start it and wait until it takes writes."""
-        folder = Path(self._folder.name)
+        folder = self._folder
         command = [find_mongod(), "--port", str(self.port), "--bind_ip", "127.0.0.1"]
         command += ["--dbpath", str(folder), "--quiet", "--wiredTigerCacheSizeGB", "0.5"]
         command += ["--setParameter", "enableTestCommands=1", "--nounixsocket"]
@@ -113,7 +113,7 @@ class Mongod:
     def _raise_if_dead(self) -> None:
         process = self._process
         if process is not None and process.poll() is not None:
-            log = Path(self._folder.name, "mongod.log").read_text(errors="replace")
+            log = (self._folder / "mongod.log").read_text(errors="replace")
             raise RuntimeError(f"mongod ended with {process.returncode}: {log[-2000:]}")
 
     def client(self) -> MongoClient[dict[str, object]]:
