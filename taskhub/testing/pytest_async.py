@@ -42,6 +42,7 @@ def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop | None]:
         task.cancel()
     loop.run_sync(lambda: asyncio.sleep(0))
     gc.collect()  # a task that failed unseen speaks up when it is collected
+    gc.freeze()  # what is left are modules; the next collection need not walk them again
     asyncio_loop.run_until_complete(asyncio_loop.shutdown_asyncgens())
     asyncio_loop.run_until_complete(asyncio_loop.shutdown_default_executor())
     loop.close()

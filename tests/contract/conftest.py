@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -13,3 +14,13 @@ def motor_threads():
     for _ in range(MOTOR_THREADS._max_workers):
         MOTOR_THREADS.submit(barrier.wait)
     barrier.wait()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Commands configure logging to a stderr that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
