@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -33,6 +34,8 @@ PENDING_BYTES: Final = 8 << 20
 """What may wait to be applied in the document, which MongoDB limits to 16 MiB."""
 MEMORY_BYTES: Final = 32 << 20
 """What may wait to be applied in all: beyond it, whoever commits waits."""
+BEHIND_S: Final = 1.0
+"""A commit waits while what was committed this long ago is not applied: readers wait for it."""
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 LINGER_S: Final = 0.02
 """How long commits may wait to be applied together while nobody wants to read: what starts and
@@ -51,6 +54,7 @@ class Entry(Generic[T]):
     nonce: str = ""
     parts: int = 0
     is_aside: bool = False
+    accepted_s: float = 0.0
 
     @property
     def inline_bytes(self) -> int:
@@ -211,6 +215,8 @@ class Ledger(Generic[T]):
         self._raise_if_broken()
 
     def _has_room(self) -> bool:
+        if self._pending and time.monotonic() - self._pending[0].accepted_s > BEHIND_S:
+            return False
         inline = sum(entry.inline_bytes for entry in self._pending)
         return inline <= PENDING_BYTES and sum(map(_size, self._pending)) <= MEMORY_BYTES
 
@@ -248,6 +254,7 @@ class Ledger(Generic[T]):
     def _accept(self, entry: Entry[T], number: int, trimmed: Sequence[Entry[T]]) -> None:
         """Note that an entry is stored; whatever else was tried under its number never will be."""
         entry.number = self._last = number
+        entry.accepted_s = time.monotonic()
         self._unsure.clear()
         self._kept = [each for each in self._kept if each not in trimmed]
         self._pending.append(entry)

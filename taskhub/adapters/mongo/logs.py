@@ -20,7 +20,6 @@ LARGE_BYTES: Final = 64 << 10
 """Text from which on packing it is work for a thread."""
 SWEEP: Final = 500
 MOST_CHUNKS: Final = 64
-AT_ONCE: Final = 8
 MOST: Final = 2**62
 """Above any position; sums with it still fit 64 bits."""
 
@@ -128,21 +127,28 @@ class MongoLogStore:
     ) -> Sequence[tuple[int, LogRecord]]:
         await self._ledger.caught_up()
         first = min(max(from_position, 1), MOST)
-        found: list[tuple[int, LogRecord]] = []
         heads = await self._placed(task_id, first, limit)
-        for start in range(0, len(heads), AT_ONCE):
-            part = heads[start : start + AT_ONCE]
-            reads = (self._read_placed(task_id, head, first, limit) for head in part)
-            for records in await asyncio.gather(*reads):
-                found += records
+        whole = await self._whole(task_id, heads[1:-1])
+        found: list[tuple[int, LogRecord]] = []
+        for head in heads:
+            run_id, shift = head["run_id"], head["start"] - (head["last_seq"] - head["lines"])
+            records = whole.get(run_id)
+            if records is None:
+                records = await self._read(task_id, run_id, first - shift, limit)
+            found += [(record.seq + shift, record) for record in records]
         return found[:limit]
 
-    async def _read_placed(
-        self, task_id: str, head: Document, first: int, limit: int
-    ) -> list[tuple[int, LogRecord]]:
-        shift = head["start"] - (head["last_seq"] - head["lines"])
-        records = await self._read(task_id, head["run_id"], first - shift, limit)
-        return [(record.seq + shift, record) for record in records]
+    async def _whole(self, task_id: str, heads: Sequence[Document]) -> dict[str, list[LogRecord]]:
+        """Return all lines of runs that lie within a page, in one query however many they are."""
+        if not heads:
+            return {}
+        query = {"run_id": {"$in": [head["run_id"] for head in heads]}, "task_id": task_id}
+        records: dict[str, list[LogRecord]] = {head["run_id"]: [] for head in heads}
+        for document in await self._chunks.find(query, hint="lines"):
+            records[document["run_id"]] += rows.chunk_of(document).records()
+        for lines in records.values():
+            lines.sort(key=lambda record: record.seq)
+        return records
 
     async def _placed(self, task_id: str, first: int, limit: int) -> list[Document]:
         """Return the heads that hold such positions; `start` is how many lines come before."""

@@ -33,6 +33,7 @@ from taskhub.ports.store import (
 
 NOTHING_FOUND: Final[Page[Any]] = Page(items=())
 ROWS_IN_THREAD: Final = 200
+DOCUMENTS: Final = 16
 
 
 class MongoRunStore:
@@ -173,17 +174,21 @@ class MongoRunStore:
 
     async def history(self, run_id: str, after: int = 0, limit: int = 10_000) -> Sequence[Event]:
         await self._ledger.caught_up()
-        first = await self._events.find_one(
-            {"run_id": run_id, "seq": {"$lte": after + 1}}, ("seq",), [("seq", -1)]
-        )
-        query = {"run_id": run_id, "seq": {"$gte": first["seq"] if first else 0}}
+        start = 0
+        if after:  # a document may begin before and hold what comes after
+            query = {"run_id": run_id, "seq": {"$lte": after + 1}}
+            first = await self._events.find_one(query, ("seq",), [("seq", -1)])
+            start = first["seq"] if first else 0
         found: list[Event] = []
-        size = max(4, min(limit // 64, 256))
-        async for part in self._events.walk(query, sort=[("seq", 1)], size=size, hint="run"):
+        count = DOCUMENTS
+        while len(found) < limit:
+            query = {"run_id": run_id, "seq": {"$gte": start}}
+            part = await self._events.find(query, sort=[("seq", 1)], limit=count, hint="run")
             for events in await _convert(part, rows.events_of, 8):
                 found += [event for event in events if event.seq > after]
-            if len(found) >= limit:
+            if len(part) < count:
                 break
+            start, count = part[-1]["last_seq"] + 1, min(256, 4 * count)
         return found[:limit]
 
     async def run_by_key(self, unique_key: str) -> str | None:
