@@ -9,7 +9,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from taskhub.cli.arguments import PROGRAM, load_config, parse
+from taskhub.cli.arguments import load_config, parse
+from taskhub.cli.commands import PROGRAM
+from taskhub.config import to_toml
 from taskhub.errors import ConfigError, InvalidError, TaskHubError
 
 
@@ -18,6 +20,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     options = parse(argv)
     try:
         config = load_config(options, os.environ if environ is None else environ)
+        if options.print_config:
+            print(to_toml(config), end="")
+            return 0
         code: int = options.act(options, config)
     except TaskHubError as error:
         for line in _lines(error):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import io
 import os
 import pwd
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from taskhub.config import Config
 from taskhub.errors import InvalidError
@@ -17,6 +18,10 @@ from taskhub.services.origin import Origin
 
 if TYPE_CHECKING:
     from taskhub.services.accounts import Accounts
+
+
+MOST_TYPED: Final = 4096
+"""Characters read of a password: more than any has, so that a longer one is refused as it is."""
 
 
 def on_accounts(config: Config, work: Callable[[Accounts, Origin], Awaitable[None]]) -> int:
@@ -44,7 +49,9 @@ def read_password(name: str) -> str:
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their headings, in columns."""
+    """Print rows under their headings, in columns; what stdout has no signs for, as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     table = [headings, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     for row in table:
@@ -66,7 +73,7 @@ def _asked(name: str) -> str:
 
 
 def _line() -> str:
-    line = sys.stdin.readline()
+    line = sys.stdin.readline(MOST_TYPED)
     if not line:
         raise EOFError
     return line.removesuffix("\n").removesuffix("\r")

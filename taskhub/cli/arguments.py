@@ -9,10 +9,9 @@ from typing import Final
 
 from taskhub import __version__
 from taskhub.cli import migrate, serving, tokens, users
-from taskhub.cli.commands import Commands, add_places
+from taskhub.cli.commands import PROGRAM, Commands, add_places
 from taskhub.config import Config, load
 
-PROGRAM: Final = "taskhub-server"
 HELP: Final = frozenset({"-h", "--help"})
 FLAGS: Final = ("host", "port", "data_dir", "store")
 

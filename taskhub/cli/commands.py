@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
 
 from taskhub.config import Config
+
+PROGRAM: Final = "taskhub-server"
+INTERRUPTED: Final = 130
+"""What shells report for a program that SIGINT ended: 128 + 2."""
 
 Act = Callable[[argparse.Namespace, Config], int]
 
@@ -24,13 +33,14 @@ class Commands:
         """Add a command that `act` does; returns its parser, for its arguments.
 
         `act` gets the arguments and the settings, returns the exit code, and may raise any
-        `TaskHubError`, which is shown in one line each.
+        `TaskHubError`, which is shown in one line each. It may be interrupted, and so may be
+        whoever reads its output.
         """
         parser = self._group.add_parser(
             name, help=summary, description=description or f"{summary}.", allow_abbrev=False
         )
         add_places(parser)
-        parser.set_defaults(act=act)
+        parser.set_defaults(act=partial(_perform, act))
         return parser
 
     def group(self, name: str, summary: str) -> Commands:
@@ -39,6 +49,20 @@ class Commands:
             name, help=summary, description=f"{summary}.", allow_abbrev=False
         )
         return Commands(parser, "ACTION", required=True)
+
+
+def _perform(act: Act, options: argparse.Namespace, config: Config) -> int:
+    try:
+        code = act(options, config)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; it may have been done or not", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # as of `... | head -1`
+        with Path(os.devnull).open("w") as nowhere:  # what is left would be flushed at the exit
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 1
+    return code
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:

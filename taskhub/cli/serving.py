@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Protocol
 
 from taskhub import __version__
-from taskhub.config import Config, to_toml
+from taskhub.config import Config
 from taskhub.errors import ConfigError
 from taskhub.logconfig import configure
 
@@ -46,11 +46,8 @@ class Served(Protocol):
 Serve = Callable[[Config], AbstractAsyncContextManager[Served]]
 
 
-def act(options: argparse.Namespace, config: Config) -> int:
+def act(_: argparse.Namespace, config: Config) -> int:
     """Run the server until it is told to stop; return the exit code."""
-    if options.print_config:
-        print(to_toml(config), end="")
-        return 0
     configure(config.log.level, config.log.format)
     from taskhub.bootstrap import serve  # noqa: PLC0415  # --version need not wait for Tornado
 

@@ -28,6 +28,17 @@ async def test_a_client_without_a_token_runs_a_dag_and_reads_about_it(open_api):
     assert status == 401
 
 
+async def test_the_audit_knows_what_nobody_did(open_api, config):
+    run_id = await open_api.start({"id": "a", "exec_type": "Local", "exec_command": "noop"})
+    password = (config.server.data_dir / "admin-password").read_text().strip()
+    login = {"username": "admin", "password": password}
+    _, answer = await open_api.post("/api/login", login)
+    open_api.token = answer["data"]["token"]
+    (entry,) = (await data(open_api, "/api/audit?actor=anonymous"))["items"]
+    assert (entry["action"], entry["target"]) == ("run.submit", run_id)
+    assert entry["address"] == "127.0.0.1"
+
+
 async def test_the_socket_asks_for_a_token_as_the_original_did(open_api):
     socket = await open_api.socket()
     await socket.write_message('{"op": "ping"}')

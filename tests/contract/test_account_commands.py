@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from taskhub.cli import main
 from taskhub.ports.accounts import AuditQuery
 from taskhub.testing.account_store_contract import account
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = "a good one"
 
 
@@ -133,6 +137,7 @@ def test_a_password_is_set_and_only_its_hash_is_kept(directory, shell):
     ("words", "typed", "said"),
     [
         (("user", "add", "ann"), "short", ["password: must have 8 to 1024 characters"]),
+        (("user", "add", "ann"), "x" * 9999, ["password: must have 8 to 1024 characters"]),
         (("user", "add", "ann"), "", ["no password was given"]),
         (("user", "add", "ann"), "\udcff" * 9, ["the password is not UTF-8"]),
         (("user", "add", "admin"), PASSWORD, ["there is an account 'admin'"]),
@@ -191,6 +196,53 @@ def test_a_token_without_days_never_expires(shell):
     shell("token", "add", "admin", "--name", "for ever", "--role", "viewer")
     (row,) = shell.rows("token", "list")
     assert (row[2], row[3], row[5]) == ("for ever", "viewer", "never")
+
+
+@pytest.fixture
+def start(directory):
+    """start(*words) runs a command as a process of its own."""
+
+    def start(*words, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "taskhub", *words, "--data-dir", directory],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_has_to_read_a_list_to_its_end(start, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = start(
+            "user", "list", stdout=writer, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_list_is_shown_where_there_are_no_signs_for_all_of_it(shell, start):
+    shell("token", "add", "admin", "--name", "caf\u00e9")
+    done = start(
+        "token", "list", stdout=subprocess.PIPE, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "caf\\xe9" in done.stdout
+
+
+def test_with_print_config_a_command_shows_its_settings_and_does_nothing(directory, shell, capsys):
+    words = ["--print-config", "--data-dir", str(directory), "user", "remove", "admin"]
+    assert main(words, {}) == 0
+    assert f'data_dir = "{directory}"' in capsys.readouterr().out
+    assert len(shell.rows("user", "list")) == 1
 
 
 def test_the_audit_names_the_user_of_the_machine(directory, shell):
