@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from taskhub.adapters.mongo.client import READ_S, Binary, Database
+from taskhub.adapters.mongo.parts import Parts
 from taskhub.errors import ConfigError, SupersededError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 INLINE_BYTES: Final = 2 << 20
 """A larger payload is put aside in parts, which count for nothing until the commit names them."""
-PART_BYTES: Final = 8 << 20
 PENDING_BYTES: Final = 8 << 20
 """What may wait to be applied in the document, which MongoDB limits to 16 MiB."""
 MEMORY_BYTES: Final = 32 << 20
@@ -53,7 +53,6 @@ class Entry(Generic[T]):
     number: int = 0
     nonce: str = ""
     parts: int = 0
-    is_aside: bool = False
     accepted_s: float = 0.0
 
     @property
@@ -79,7 +78,7 @@ class Ledger(Generic[T]):
         linger_s: float = LINGER_S,
     ) -> None:
         self._documents = database["ledgers"]
-        self._parts = database["parts"]
+        self._parts = Parts(database, name)
         self._name = name
         self._apply = apply
         self._decode = decode
@@ -114,8 +113,7 @@ class Ledger(Generic[T]):
         self._epoch, self._last, self._applied = epoch, document["last"], document["last"]
         self._kept = left
         await self.trim()  # refused where another server is in already: its parts must stay
-        lower = {"$gte": f"{self._name}/", "$lt": f"{self._name}/{epoch:012d}"}
-        await self._parts.delete({"_id": lower})
+        await self._parts.drop_before(epoch)
         self._applier = asyncio.create_task(self._run(), name=f"mongo ledger {self._name}")
 
     async def _replay(self, entry: Entry[T]) -> None:
@@ -194,17 +192,9 @@ class Ledger(Generic[T]):
 
     async def _put_aside(self, entry: Entry[T]) -> None:
         """Store the parts of a large payload; nobody reads them before the commit."""
-        if len(entry.payload) <= INLINE_BYTES or entry.is_aside:
+        if len(entry.payload) <= INLINE_BYTES or entry.parts:
             return
-        starts = range(0, len(entry.payload), PART_BYTES)
-        entry.parts = len(starts)
-        for i, start in enumerate(starts):
-            data = Binary(entry.payload[start : start + PART_BYTES])
-            await self._parts.insert([{"_id": self._part(entry.nonce, i), "data": data}])
-        entry.is_aside = True
-
-    def _part(self, nonce: str, index: int) -> str:
-        return f"{self._name}/{nonce}/{index}"
+        entry.parts = await self._parts.put(entry.nonce, entry.payload)
 
     async def _room(self) -> None:
         if self._has_room():
@@ -274,7 +264,7 @@ class Ledger(Generic[T]):
                 try:
                     # another try may hold more entries, and meet what the first has done
                     await self._apply(entries, tries > 0)
-                    await self._drop_parts(entries)
+                    await self._parts.drop({entry.nonce: entry.parts for entry in entries})
                 except UnavailableError as error:
                     pause = RETRY_S[min(tries, len(RETRY_S) - 1)]
                     tries += 1
@@ -307,22 +297,10 @@ class Ledger(Generic[T]):
         async with self._progress:
             self._progress.notify_all()
 
-    async def _drop_parts(self, entries: Sequence[Entry[T]]) -> None:
-        names = [self._part(e.nonce, i) for e in entries for i in range(e.parts)]
-        if names:
-            await self._parts.delete({"_id": {"$in": names}})
-
     async def _read(self, number: int, raw: Sequence[Any]) -> Entry[T]:
         nonce, put = raw
-        if not isinstance(put, int):
-            return Entry(self._decode(bytes(put)), b"", number=number, nonce=nonce)
-        payload = b""
-        for i in range(put):
-            part = await self._parts.find_one({"_id": self._part(nonce, i)})
-            if part is None:  # dropped, for it was applied
-                return Entry(self._decode(b""), b"", number=number, nonce=nonce)
-            payload += part["data"]
-        return Entry(self._decode(payload), b"", number=number, nonce=nonce)
+        payload = await self._parts.get(nonce, put) if isinstance(put, int) else bytes(put)
+        return Entry(self._decode(payload or b""), b"", number=number, nonce=nonce)
 
 
 def _size(entry: Entry[Any]) -> int:
